@@ -1,0 +1,1 @@
+"""Adapters to the index and to the blobs; the only code that knows a database or a disk."""
