@@ -1,0 +1,1 @@
+"""A small host for Azure Functions apps: HTTP, timers, Durable; without Azure."""
