@@ -196,8 +196,8 @@ def from_json(value: Sequence[Any]) -> FrameIndex:
         return NativeFrames(first, second, rest[0])
     counts = rest[0] if rest else 0
     gaps = rest[1] if len(rest) > 1 else [ITEM_HEADER_BYTES] * (len(second) - 1)
-    steps = [n + gap for n, gap in zip(second, gaps, strict=False)]
-    offsets = array("q", accumulate(steps, initial=int(first)))
+    steps: list[int] = [n + gap for n, gap in zip(second, gaps, strict=False)]
+    offsets = array("q", accumulate([first, *steps]))
     starts = array("q", accumulate(counts, initial=0)) if counts else None
     return EncapsulatedFrames(offsets, array("q", second), starts)
 
@@ -293,8 +293,8 @@ class _Fragments:
 
     buffer: Buffer
     table: tuple[int, ...]
-    offsets: array[int]
-    lengths: array[int]
+    offsets: Sequence[int]
+    lengths: Sequence[int]
 
 
 def _encapsulated(
