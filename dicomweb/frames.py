@@ -197,7 +197,7 @@ def from_json(value: Sequence[Any]) -> FrameIndex:
     counts = rest[0] if rest else 0
     gaps = rest[1] if len(rest) > 1 else [ITEM_HEADER_BYTES] * (len(second) - 1)
     steps: list[int] = [n + gap for n, gap in zip(second, gaps, strict=False)]
-    offsets = array("q", accumulate([first, *steps]))
+    offsets = array("q", accumulate([int(first), *steps]))
     starts = array("q", accumulate(counts, initial=0)) if counts else None
     return EncapsulatedFrames(offsets, array("q", second), starts)
 
