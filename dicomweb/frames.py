@@ -194,7 +194,7 @@ def from_json(value: Sequence[Any]) -> FrameIndex:
     first, second, *rest = value
     if isinstance(second, int):
         return NativeFrames(first, second, rest[0])
-    counts = rest[0] if rest else 0
+    counts: Sequence[int] = (rest and rest[0]) or ()
     gaps = rest[1] if len(rest) > 1 else [ITEM_HEADER_BYTES] * (len(second) - 1)
     steps: list[int] = [n + gap for n, gap in zip(second, gaps, strict=False)]
     offsets = array("q", accumulate([int(first), *steps]))
