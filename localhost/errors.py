@@ -12,8 +12,7 @@ class LoadError(HostError):
 class InvocationFailed(Exception):
     """A function raised, ran out of time, or could not be called.
 
-    The same class stands for a failure here and for one in another process, so
-    callers never see the user's own exception type.
+    Triggers see this class only, never the user's own exception types.
 
     Attributes:
         function: Name of the function.

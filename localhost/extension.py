@@ -1,15 +1,16 @@
 """What the host asks of its Durable Functions engine, `localhost.durable`.
 
-The engine lives in the parent (or in the only process) and runs functions through an
-`Invoker`, so it never imports the user's code. The package has to provide
+The engine lives in the jobs process (or in the only process), beside the worker that
+runs its activities. The package has to provide
 
 * `localhost.durable.open_engine(setup: EngineSetup) -> Engine`
 * `localhost.durable.client_provider(endpoint: ClientEndpoint) -> Provider`, which
   `Worker.register_binding("durableClient", ...)` receives in every process.
 
-With several processes the parent serves `Engine.app` on a loopback port of its own;
-HTTP workers forward `/runtime/webhooks/durabletask` to it, and the clients' RPC calls
-go there directly. Both packages are imported only if the app has a Durable binding.
+The host serves `Engine.app` on a loopback port of its own, behind a secret made at
+each start that is part of `rpc_url`; HTTP workers forward what arrives below
+`WEBHOOKS` to it. `localhost.durable` is imported only if the app has a Durable
+binding.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -46,9 +47,11 @@ class EngineSetup:
         triggers: Function name to its trigger, Durable ones only.
         folder: The host's data folder; the engine keeps `durable.db` in it.
         options: `extensions.durableTask` of host.json.
-        rpc_url: Where clients on this machine reach `RPC`; ends with a slash.
+        rpc_url: Where clients on this machine reach `RPC`, secret included; ends with
+            a slash: `http://127.0.0.1:40123/<secret>/durabletask/`.
         public_url: Base of the URLs given to HTTP callers, without a slash at its end.
-        key: Secret that every request must carry, `?code=` or `x-functions-key`.
+        key: System key that requests below `WEBHOOKS` must carry, as `?code=` or
+            `x-functions-key`. Requests below `RPC` the host has checked already.
     """
 
     invoker: Invoker
@@ -75,7 +78,7 @@ class Engine(Protocol):
 
     Attributes:
         app: ASGI application for paths that start with `WEBHOOKS` or `RPC`; the full
-            path is in `scope["path"]`.
+            path, without the secret, is in `scope["path"]`.
     """
 
     app: Asgi

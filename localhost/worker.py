@@ -13,9 +13,8 @@ How other parts plug in
   `trigger_datum(function, datum)` builds the mapping for the common one-input case.
 * `worker.register_binding("durableClient", provider)`: `provider(function, binding)`
   gives the Datum for that input binding, at every call.
-* Only `invoke` is needed to *run* functions, so an engine takes an `Invoker`: in the
-  one-process host that is the worker itself, with several processes it is
-  `localhost.remote.RemoteInvoker`, which reaches the worker of the jobs process.
+* Only `invoke` is needed to *run* functions, so an engine takes an `Invoker`, and
+  tests of an engine can hand it one of their own.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ Provider = Callable[[Function, Binding], Datum]
 
 
 class Invoker(Protocol):
-    """Something that runs functions of the app, here or in another process."""
+    """Something that runs functions of the app; `Worker` is one."""
 
     async def invoke(self, name: str, inputs: Mapping[str, Datum]) -> Datum | None:
         """The encoded result of function `name`, None when it has none.
