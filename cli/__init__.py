@@ -1,0 +1,1 @@
+"""The commands of `./dev`; they talk HTTP, so they work against any deployment."""

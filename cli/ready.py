@@ -1,0 +1,87 @@
+"""Runs beside a server that starts: says when it is ready, then completes it.
+
+Started by `./dev serve`. Nothing here delays the server: samples are stored and the
+viewer is fetched after it is healthy. Ends when the server does.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from cli import sample, viewer
+from cli.client import Server
+from cli.port import port_number
+
+POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 120
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound, asked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=port_number, required=True)
+    parser.add_argument("--server", type=int, required=True, help="its process number")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--viewer", type=Path, required=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when the server became ready and everything else is done."""
+    url = f"http://{reachable(arguments.host)}:{arguments.port}"
+    if not wait_until_healthy(url, arguments.server):
+        return 1
+    print(f"dev: Ready: {url}  (DICOMweb at {url}/v2)", flush=True)
+    record = arguments.data / "sample.json"
+    if sample.is_wanted(record):
+        try:
+            with Server(f"{url}/v2") as server:
+                print(f"dev: {sample.load(server, record)}", flush=True)
+        except OSError as error:
+            print(f"dev: The samples were not loaded: {error}", file=sys.stderr)
+    return say_viewer(arguments.viewer, url)
+
+
+def reachable(host: str) -> str:
+    """The host as a client on this machine reaches it, fit for a URL."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def wait_until_healthy(url: str, process: int) -> bool:
+    """True once the server answers 200; False when it ended or takes too long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with Server(url, timeout_seconds=10) as server:
+        while is_alive(process):
+            try:
+                if server.request("GET", "/health/check").status == 200:
+                    return True
+            except OSError:  # it does not listen yet
+                pass
+            if time.monotonic() > deadline:
+                print(f"dev: {url} is not healthy yet", file=sys.stderr)
+                return False
+            time.sleep(POLL_SECONDS)
+    return False
+
+
+def is_alive(process: int) -> bool:
+    """Whether the process still runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def say_viewer(folder: Path, url: str) -> int:
+    """0 when the viewer can be used, after fetching it if need be."""
+    try:
+        viewer.fetch(folder)
+    except viewer.FetchError as error:
+        print(f"dev: No viewer: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(f"dev: Viewer: {url}/viewer/", flush=True)
+    return 0

@@ -1,0 +1,174 @@
+"""Fetches the OHIF viewer from npm and makes it fit to be served below /viewer/.
+
+OHIF is built to live at the root of a site; its own files name each other from there.
+Everything is done in a folder beside the final one and renamed when complete, so a
+viewer folder that exists is whole.
+"""
+
+import argparse
+import gzip
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+PACKAGE = "@ohif/app"
+VERSION = "3.13.2"
+PREFIX = "/viewer/"
+COMPRESSED = {".js", ".css", ".wasm", ".svg", ".json", ".html"}
+LEFT_OUT = ("ort/", ".map")  # AI runtime of 136 MB and source maps: never requested
+FETCH_SECONDS = 600
+
+# Where OHIF names its own files from the root of the site, by kind of file.
+REWRITES = {
+    ".html": ((r'((?:href|src|content|PUBLIC_URL)=")/(?!/)', rf"\g<1>{PREFIX}"),),
+    ".css": ((r"url\((['\"]?)/(?!/)", rf"url(\g<1>{PREFIX}"),),
+    ".json": ((r'("src": ")/(?!/)', rf"\g<1>{PREFIX}"),),
+    ".js": (
+        (r'(__webpack_require__\.p = ")/"', rf'\g<1>{PREFIX}"'),
+        (r"(browserImportFunction\(')/(?!/)", rf"\g<1>{PREFIX}"),
+    ),
+}
+CONFIGURATION = """\
+// The viewer's settings; every one is explained at docs.ohif.org.
+window.config = {
+  routerBasename: '/viewer',
+  extensions: [],
+  modes: [],
+  customizationService: [{ 'ohif.tours': { $set: [] } }],
+  showStudyList: true,
+  showWarningMessageForCrossOrigin: true,
+  showCPUFallbackMessage: true,
+  strictZSpacingForVolumeViewport: true,
+  investigationalUseDialog: { option: 'always' },
+  defaultDataSourceName: 'dicomweb',
+  dataSources: [
+    {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: 'dicomweb',
+      configuration: {
+        friendlyName: 'DICOM Functions',
+        name: 'dicom-functions',
+        qidoRoot: '/v2',
+        wadoRoot: '/v2',
+        wadoUriRoot: '/v2',
+        qidoSupportsIncludeField: true,
+        supportsFuzzyMatching: true,
+        supportsWildcard: true,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'wadors',
+        enableStudyLazyLoad: true,
+        dicomUploadEnabled: true,
+        omitQuotationForMultipartRequest: true,
+        bulkDataURI: { enabled: true, relativeResolution: 'studies' },
+      },
+    },
+  ],
+};
+"""
+
+
+class FetchError(Exception):
+    """The viewer is not there; the message says why in one line."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--viewer", type=Path, default=Path("viewer"), help="where to")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when the viewer is there."""
+    try:
+        print(f"dev: {fetch(arguments.viewer)}")
+    except FetchError as error:
+        print(f"dev: No viewer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def fetch(folder: Path) -> str:
+    """What was done, as a sentence, once the folder holds the viewer.
+
+    Raises:
+        FetchError: It could not be had.
+    """
+    if folder.exists():
+        return f"The viewer is in {folder}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FetchError("npm was not found; install Node.js and start again")
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=".viewer.", dir=folder.parent, ignore_cleanup_errors=True
+        ) as scratch:
+            unpacked = unpack(download(npm, Path(scratch)), Path(scratch) / "viewer")
+            adapt(unpacked)
+            (unpacked / "app-config.js").write_text(CONFIGURATION)
+            compress(unpacked)
+            unpacked.replace(folder)
+    except (OSError, tarfile.TarError) as error:
+        if folder.exists():  # another start was quicker
+            return f"The viewer is in {folder}"
+        raise FetchError(str(error)) from error
+    return f"The viewer (OHIF {VERSION}) is installed in {folder}"
+
+
+def download(npm: str, scratch: Path) -> Path:
+    """The package as npm packs it. Not installed: its dependencies are built in."""
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination"]
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [*command, str(scratch)],
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            timeout=FETCH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(f"npm took more than {FETCH_SECONDS} s") from error
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())[:200]
+        raise FetchError(f"npm pack failed: {said or 'is the registry reachable?'}")
+    return next(scratch.glob("*.tgz"))
+
+
+def unpack(package: Path, folder: Path) -> Path:
+    """The folder, with what the package's dist/ holds, less what is never used."""
+    with tarfile.open(package) as archive:
+        for member in archive:
+            name = member.name.removeprefix("package/dist/")
+            if name == member.name or not member.isfile() or is_left_out(name):
+                continue
+            member.name = name
+            archive.extract(member, folder, filter="data")
+    return folder
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file of dist/ is not worth its place."""
+    directory, suffix = LEFT_OUT
+    return name.startswith(directory) or name.endswith(suffix)
+
+
+def adapt(folder: Path) -> None:
+    """Makes the files name each other below PREFIX."""
+    for path in folder.rglob("*"):
+        for pattern, replacement in REWRITES.get(path.suffix, ()):
+            text = path.read_text(encoding="utf-8")
+            changed = re.sub(pattern, replacement, text)
+            if changed != text:
+                path.write_text(changed, encoding="utf-8")
+
+
+def compress(folder: Path) -> None:
+    """Adds a .gz beside each file that gains by it, for browsers that take gzip."""
+    for path in [each for each in folder.rglob("*") if each.suffix in COMPRESSED]:
+        content = path.read_bytes()
+        packed = gzip.compress(content, compresslevel=6, mtime=0)
+        if len(packed) < len(content):
+            path.with_name(f"{path.name}.gz").write_bytes(packed)
