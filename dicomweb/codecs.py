@@ -124,12 +124,16 @@ def swap_bytes(pixel_data: bytes, description: PixelDescription) -> bytes:
     return np.frombuffer(pixel_data, f"<u{width}").byteswap().tobytes()
 
 
-def to_native(samples: Samples, planar_configuration: int) -> bytes:
-    """Samples as an uncompressed little endian frame.
+def to_native(samples: Samples, description: PixelDescription) -> bytes:
+    """Samples as an uncompressed little endian frame, planar if the image is.
 
-    Source: PS3.3 C.7.6.3.1.3.
+    1-bit samples are packed, the frame's first in bit 0.
+
+    Source: PS3.5 8.1.1; PS3.3 C.7.6.3.1.3.
     """
-    if planar_configuration and samples.shape[2] > 1:
+    if description.bits_allocated == 1:
+        return np.packbits(samples.reshape(-1), bitorder="little").tobytes()
+    if description.planar_configuration and samples.shape[2] > 1:
         samples = samples.transpose(2, 0, 1)
     return samples.astype(samples.dtype.newbyteorder("<"), copy=False).tobytes()
 
@@ -150,6 +154,8 @@ def encode_jpeg_2000(decoded: Decoded, description: PixelDescription) -> bytes:
     samples = decoded.samples
     if not 8 <= description.bits_allocated <= 32:
         raise NotAcceptable("JPEG 2000 takes samples of 2 to 24 bits.")
+    if decoded.photometric_interpretation == "YBR_PARTIAL":
+        raise NotAcceptable("JPEG 2000 has no partial range of colours.")
     precision = _precision(samples, description)
     is_rgb = decoded.photometric_interpretation == "RGB"
     try:

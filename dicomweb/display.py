@@ -1,0 +1,229 @@
+"""From decoded pixel values to 8-bit grey or RGB: the display pipeline of DICOM.
+
+Import it only where pixels are needed: it brings numpy in. Grey values of up to 16
+bits go through one table, so the cost hardly depends on the steps in it. PS3.3 C.11.1,
+C.11.2, C.7.6.3.1.2, C.7.9; PS3.4 N.2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicomweb.codecs import Decoded, Samples
+from dicomweb.errors import NotAcceptable
+from dicomweb.pixels import LookupTable, PaletteDescriptor, PixelDescription, Window
+
+Values = NDArray[np.float64]
+
+_TABLE_BITS = 16
+
+# Rows: R, G, B; columns: Y, Cb, Cr less their offsets.
+_FULL_RANGE = np.array(
+    ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0)), np.float32
+)
+_PARTIAL_RANGE = np.array(
+    (
+        (1.164384, 0.0, 1.596027),
+        (1.164384, -0.391762, -0.812968),
+        (1.164384, 2.017232, 0),
+    ),
+    np.float32,
+)
+
+
+def display_values(
+    decoded: Decoded,
+    description: PixelDescription,
+    palette: Sequence[bytes] | None,
+    *,
+    big_endian: bool = False,
+) -> Samples:
+    """What a screen shows: shape (rows, columns, 1 or 3), one byte each.
+
+    Args:
+        decoded: The frame.
+        description: Of the frame.
+        palette: Red, green, blue Palette Color Lookup Table Data, if PALETTE COLOR.
+        big_endian: Byte order of the words in `palette`.
+
+    Raises:
+        NotAcceptable: The photometric interpretation cannot be shown, or its palette
+            is missing.
+
+    Source: PS3.3 C.7.6.3.1.2.
+    """
+    samples = _stored_values(decoded.samples, description)
+    match decoded.photometric_interpretation:
+        case "MONOCHROME1" | "MONOCHROME2" as meaning:
+            grey = _grey(samples, description)
+            return 255 - grey if meaning == "MONOCHROME1" else grey
+        case "PALETTE COLOR":
+            return _palette_color(samples, description, palette, big_endian=big_endian)
+        case "RGB" | "YBR_FULL" | "YBR_PARTIAL" as meaning if samples.shape[2] == 3:
+            return _colour(samples, description, meaning)
+    raise NotAcceptable("Images of this photometric interpretation cannot be rendered.")
+
+
+def _stored_values(samples: Samples, description: PixelDescription) -> Samples:
+    """Cells without the bits around the stored ones (overlays), the sign extended."""
+    allocated, stored = samples.dtype.itemsize * 8, description.bits_stored
+    if stored == allocated or description.bits_allocated == 1:
+        return samples
+    above = allocated - 1 - description.high_bit
+    shifted = samples << above if above else samples
+    return shifted >> (allocated - stored)
+
+
+def _grey(samples: Samples, description: PixelDescription) -> Samples:
+    """Grey levels of monochrome values.
+
+    Source: PS3.4 N.2.
+    """
+    if description.bits_allocated == 1:
+        return samples * np.uint8(255)
+    needs_range = description.window is None and description.voi_lut is None
+    limits = _limits(samples, description) if needs_range else (0, 0)
+    if description.bits_stored > _TABLE_BITS:
+        return _levels(samples.astype(np.float64), description, limits)
+    bits = description.bits_stored
+    start = -(1 << bits - 1) if description.signed else 0
+    values = np.arange(start, start + (1 << bits), dtype=np.float64)
+    table = _levels(values, description, limits)
+    # Two's complement: rolled, a negative value's own bits are its index.
+    table = np.roll(table, start)
+    unsigned = samples.view(f"u{samples.dtype.itemsize}")
+    return np.take(table, unsigned & ((1 << bits) - 1))
+
+
+def _limits(samples: Samples, description: PixelDescription) -> tuple[int, int]:
+    """Lowest and highest stored value, padding left aside."""
+    if description.padding is not None:
+        low, high = description.padding
+        measured = samples[(samples < low) | (samples > high)]
+        samples = measured if measured.size else samples
+    return int(samples.min()), int(samples.max())
+
+
+def _levels(
+    stored: Values, description: PixelDescription, limits: tuple[int, int]
+) -> Samples:
+    """Grey levels, 0 to 255, of stored values."""
+    values = _modality(stored, description)
+    if description.window is not None:
+        levels = _windowed(values, description.window)
+    elif description.voi_lut is not None:
+        table = description.voi_lut
+        levels = _looked_up(values, table) / ((1 << table.bits) - 1)
+    else:
+        ends = _modality(np.array(limits, np.float64), description)
+        low, high = float(ends.min()), float(ends.max())
+        levels = (values - low) / ((high - low) or 1)
+    return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+
+
+def _modality(stored: Values, description: PixelDescription) -> Values:
+    """Stored values in modality units.
+
+    Source: PS3.3 C.11.1.
+    """
+    if description.modality_lut is not None:
+        return _looked_up(stored, description.modality_lut)
+    return stored * description.slope + description.intercept
+
+
+def _looked_up(values: Values, table: LookupTable) -> Values:
+    """Table entries; values outside take the first or last entry.
+
+    Source: PS3.3 C.11.1.1.1.
+    """
+    entries: Values = np.array(table.data, np.float64)
+    indexes = np.clip(np.rint(values) - table.first, 0, len(entries) - 1)
+    found: Values = entries[indexes.astype(np.intp)]
+    return found
+
+
+def _windowed(values: Values, window: Window) -> Values:
+    """Values on a scale where black is 0 and white is 1, not yet clipped.
+
+    Source: PS3.3 C.11.2.1.2, C.11.2.1.3.
+    """
+    center, width = window.center, window.width
+    match window.function:
+        case "SIGMOID":
+            # The logistic function, in the form that cannot overflow.
+            return 0.5 + 0.5 * np.tanh(2 * (values - center) / width)
+        case "LINEAR_EXACT":
+            return (values - center) / width + 0.5
+    # A width of 1 is a threshold; below 1 it is not allowed but found in files.
+    return (values - (center - 0.5)) / max(width - 1, 1e-9) + 0.5
+
+
+def _colour(samples: Samples, description: PixelDescription, meaning: str) -> Samples:
+    """RGB, 8 bits, of RGB or YCbCr of any depth."""
+    bits = description.bits_stored
+    if samples.dtype.kind == "i":
+        raise NotAcceptable("Colour images of signed values cannot be rendered.")
+    if bits > 8:
+        samples = samples >> (bits - 8)
+    elif bits < 8:
+        samples = samples.astype(np.uint16) * 255 // ((1 << bits) - 1)
+    pixels = samples.astype(np.uint8)
+    return pixels if meaning == "RGB" else _rgb(pixels, meaning)
+
+
+def _rgb(pixels: Samples, meaning: str) -> Samples:
+    """RGB of 8-bit YCbCr, full or studio range.
+
+    Source: PS3.3 C.7.6.3.1.2.
+    """
+    is_full = meaning == "YBR_FULL"
+    offsets = np.array((0 if is_full else 16, 128, 128), np.float32)
+    matrix = _FULL_RANGE if is_full else _PARTIAL_RANGE
+    colours = (pixels.astype(np.float32) - offsets) @ matrix.T
+    return np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
+
+
+def _palette_color(
+    samples: Samples,
+    description: PixelDescription,
+    palette: Sequence[bytes] | None,
+    *,
+    big_endian: bool,
+) -> Samples:
+    """RGB of palette indexes.
+
+    Source: PS3.3 C.7.6.3.1.5, C.7.6.3.1.6.
+    """
+    if description.palette is None or palette is None or len(palette) != 3:
+        raise NotAcceptable("The image's palette is missing.")
+    indexes = samples[:, :, 0].astype(np.int64)
+    channels = [
+        _channel(data, descriptor, big_endian=big_endian)
+        for data, descriptor in zip(palette, description.palette, strict=True)
+    ]
+    return np.stack(
+        [
+            channel[np.clip(indexes - descriptor.first, 0, len(channel) - 1)]
+            for channel, descriptor in zip(channels, description.palette, strict=True)
+        ],
+        axis=2,
+    )
+
+
+def _channel(
+    data: bytes, descriptor: PaletteDescriptor, *, big_endian: bool
+) -> NDArray[Any]:
+    """8-bit levels of one channel's table.
+
+    Entries of 8 bits are stored one in a byte or one in a word; some files declare 16
+    bits although their entries use 8.
+    """
+    if len(data) < descriptor.entries:
+        raise NotAcceptable("The image's palette is incomplete.")
+    if len(data) < 2 * descriptor.entries:
+        return np.frombuffer(data, np.uint8, descriptor.entries)
+    words = np.frombuffer(data, ">u2" if big_endian else "<u2", descriptor.entries)
+    is_wide = descriptor.bits > 8 and int(words.max()) > 255
+    return (words >> 8 if is_wide else words).astype(np.uint8)
