@@ -25,6 +25,7 @@ DECIMAL_VRS = frozenset({"DS", "FL", "FD"})
 _ACCENTS = re.compile("[\u0300-\u036f]")  # not Japanese voicing marks, U+3099
 _NAME_SEPARATORS = str.maketrans("^=", "  ")
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_INTEGER_BOUND = 1 << 63
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _DATE = re.compile(r"[0-9]{8}", re.ASCII)
 _TIME = re.compile(
@@ -137,15 +138,18 @@ def date_time_form(text: str) -> str | None:
 
 
 def integer_form(value: object) -> int | None:
-    """An integer value, given as number or text, or None where it is none."""
+    """A whole number of at most 64 bits, given as number or text, else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    trimmed = str(value).strip(PADDING)
-    return int(trimmed) if _INTEGER.fullmatch(trimmed) else None
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str) and _INTEGER.fullmatch(value.strip(PADDING)):
+        number = int(value.strip(PADDING))
+    else:
+        return None
+    return number if -_INTEGER_BOUND <= number < _INTEGER_BOUND else None
 
 
 def decimal_form(value: object, vr: str) -> float | None:
