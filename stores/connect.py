@@ -1,0 +1,72 @@
+"""Opens the stores that the settings name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stores.ports import Blobs, Documents
+
+INDEX_FOLDER = "index"
+BLOB_FOLDER = "blobs"
+
+
+class StoreSettings(Protocol):
+    """The settings that matter here, as `services.settings.Settings` has them."""
+
+    @property
+    def store(self) -> str:
+        """`embedded` or `azure`."""
+        ...
+
+    @property
+    def data(self) -> Path:
+        """Embedded: the folder of the index and the files."""
+        ...
+
+    @property
+    def durability(self) -> str:
+        """Embedded: `power-loss` or `process-crash`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of one process.
+
+    Attributes:
+        spool_folder: Where files are prepared that `Blobs.put` may rename; None where
+            renaming is of no use.
+    """
+
+    documents: Documents
+    blobs: Blobs
+    spool_folder: Path | None = None
+
+    async def close(self) -> None:
+        """Ends connections and threads."""
+        await self.documents.close()
+        await self.blobs.close()
+
+
+def connect(settings: StoreSettings) -> Stores:
+    """The stores, ready for use.
+
+    Raises:
+        StoreFormatError: The index is of a newer version or not one of ours.
+        ValueError: There is no such kind of store.
+    """
+    if settings.store == "embedded":
+        return _embedded(settings)
+    raise ValueError(f"There is no store {settings.store!r}")
+
+
+def _embedded(settings: StoreSettings) -> Stores:
+    from stores.directory_blobs import DirectoryBlobs
+    from stores.sqlite_documents import SqliteDocuments
+
+    survives = settings.durability == "power-loss"
+    blobs = DirectoryBlobs(settings.data / BLOB_FOLDER, survives_power_loss=survives)
+    documents = SqliteDocuments(
+        settings.data / INDEX_FOLDER, survives_power_loss=survives
+    )
+    return Stores(documents, blobs, blobs.spool_folder)

@@ -1,0 +1,270 @@
+"""Blobs as files below one folder: `Blobs` for the embedded stack.
+
+A blob is written under a temporary name, synced, and renamed into place; then the
+folders it stands in are synced. So a blob is there whole or not at all, also after a
+loss of power.
+"""
+
+# ruff: noqa: PTH - paths are texts here: Path objects cost more than the calls
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from stores.blob_names import check_name
+from stores.directory_files import Folders, Ready, copy_range, write_file
+from stores.errors import disk_unavailable
+from stores.ports import BlobMissing, BlobProperties, BytesSource, Source
+from stores.staging import FOLDER_NAME, Staging
+
+T = TypeVar("T")
+
+THREADS = 8
+CHUNK_BYTES = 512 * 1024
+GATHERED_BYTES = 1 << 20
+"""Sources up to this size are written in one go, larger ones piece by piece."""
+SLICES = 4
+
+
+class DirectoryBlobs:
+    """Blobs below `root`, which several processes may share."""
+
+    def __init__(self, root: Path, *, survives_power_loss: bool = True) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+        self._prefix = f"{root}/"
+        self._sync = survives_power_loss
+        self._staging = Staging(root)
+        self._folders = Folders(str(root), sync=survives_power_loss)
+        self._threads = ThreadPoolExecutor(THREADS, "blobs")
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where callers may prepare files that `put` renames; ends with the process."""
+        return self._staging.folder
+
+    async def put(self, blobs: Sequence[tuple[str, Source]]) -> None:
+        """Stores all; they are durable when it returns."""
+        ready = [await self._prepared(name, source) for name, source in blobs]
+        if not ready:
+            return
+        if len(ready) == 1:
+            await self._in_thread(self._place, ready, True)
+            return
+        slices = [ready[start::SLICES] for start in range(SLICES)]
+        results = await asyncio.gather(
+            *(self._in_thread(self._place, part, False) for part in slices if part),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        await self._in_thread(
+            self._folders.make_durable, [each.target for each in ready]
+        )
+
+    async def _prepared(self, name: str, source: Source) -> Ready:
+        """What a thread needs to store the source without the event loop."""
+        target = self._path(name)
+        if source.movable_path is not None:
+            return Ready(target, source.size_bytes, path=str(source.movable_path))
+        if isinstance(source, BytesSource):
+            return Ready(target, source.size_bytes, data=(source.data,))
+        if source.size_bytes <= GATHERED_BYTES:
+            chunks = [bytes(chunk) async for chunk in source.chunks()]
+            return Ready(target, source.size_bytes, data=chunks)
+        return Ready(
+            target, source.size_bytes, path=await self._staged(source), ours=True
+        )
+
+    async def _staged(self, source: Source) -> str:
+        path = self._staging.new_path()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            waiting: list[bytes | memoryview] = []
+            size_bytes = 0
+            async for chunk in source.chunks():
+                waiting.append(bytes(chunk))
+                size_bytes += len(chunk)
+                if size_bytes >= GATHERED_BYTES:
+                    await self._in_thread(write_file, descriptor, waiting)
+                    waiting, size_bytes = [], 0
+            await self._in_thread(write_file, descriptor, waiting)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+        return path
+
+    def _place(self, blobs: Sequence[Ready], folders_too: bool) -> None:
+        """Writes, syncs and renames; in a thread."""
+        for blob in blobs:
+            self._folders.place(blob, self._staging.new_path)
+        if folders_too:
+            self._folders.make_durable([blob.target for blob in blobs])
+
+    async def read(
+        self, name: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes | memoryview]:
+        """Chunks of the blob from `offset`; to its end when `length` is None."""
+        descriptor = self._open(name)
+        try:
+            end = os.fstat(descriptor).st_size
+            if length is not None:
+                end = min(end, offset + length)
+            while offset < end:
+                chunk = await self._chunk(
+                    descriptor, min(CHUNK_BYTES, end - offset), offset
+                )
+                if not chunk:
+                    return
+                offset += len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
+
+    async def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly these bytes, fewer where the blob ends before."""
+        if offset < 0 or length < 0:
+            raise ValueError("A range starts at 0 or later and has 0 bytes or more")
+        descriptor = self._open(name)
+        try:
+            length = min(length, os.fstat(descriptor).st_size - offset)
+            pieces = []
+            while length > 0:
+                piece = await self._chunk(descriptor, length, offset)
+                if not piece:
+                    break
+                pieces.append(piece)
+                offset, length = offset + len(piece), length - len(piece)
+        finally:
+            os.close(descriptor)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _chunk(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Some bytes: at once where they are in memory, else read by a thread."""
+        buffer = bytearray(length)
+        try:
+            count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # not in memory, or a file system that cannot say
+            count = 0
+        if count == 0:
+            return await self._in_thread(os.pread, descriptor, length, offset)
+        return bytes(memoryview(buffer)[:count])
+
+    async def copy(self, source_name: str, name: str) -> None:
+        """Copies by the kernel; the copy's time is its own."""
+        await self.splice(name, b"", source_name, 0)
+
+    async def splice(
+        self, name: str, head: bytes, source_name: str, offset: int
+    ) -> None:
+        """Stores `head` followed by the source's bytes from `offset`, durable."""
+        source = self._open(source_name)
+        try:
+            await self._in_thread(self._splice, self._path(name), head, source, offset)
+        finally:
+            os.close(source)
+
+    def _splice(self, target: str, head: bytes, source: int, offset: int) -> None:
+        path = self._staging.new_path()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            write_file(descriptor, [head])
+            copy_range(source, descriptor, offset)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+        self._place([Ready(target, 0, path=path, ours=True)], folders_too=True)
+
+    async def delete(self, name: str) -> bool:
+        """Whether there was one to delete; folders left empty go with it."""
+        return await self._in_thread(self._delete, self._path(name))
+
+    def _delete(self, path: str) -> bool:
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return False
+        self._folders.prune(path)
+        return True
+
+    async def list(self, prefix: str) -> AsyncIterator[BlobProperties]:
+        """Blobs whose name starts with `prefix`, by name."""
+        found = self._walk("", prefix)
+        while page := await self._in_thread(_some, found):
+            for each in page:
+                yield each
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[BlobProperties]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            entries = []
+            with os.scandir(self._prefix + folder) as found:
+                for entry in found:
+                    inside = entry.is_dir(follow_symlinks=False)
+                    name = folder + entry.name + ("/" if inside else "")
+                    wanted = name.startswith(prefix) or prefix.startswith(name)
+                    if wanted and name != f"{FOLDER_NAME}/":
+                        entries.append(name)
+            for name in sorted(entries):
+                if name.endswith("/"):
+                    yield from self._walk(name, prefix)
+                elif name.startswith(prefix):
+                    with suppress(FileNotFoundError):
+                        yield self._properties(name)
+
+    def _properties(self, name: str) -> BlobProperties:
+        status = os.stat(self._prefix + name)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(name)
+        return BlobProperties(
+            name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)
+        )
+
+    async def properties(self, name: str) -> BlobProperties | None:
+        """The blob's properties, or None."""
+        check_name(name)
+        try:
+            return self._properties(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    async def set_tier(self, name: str, tier: str) -> None:
+        """Nothing: a folder has no tiers."""
+
+    async def close(self) -> None:
+        """Ends the threads and removes what was staged."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._staging.close()
+
+    def _path(self, name: str) -> str:
+        return self._prefix + check_name(name)
+
+    def _open(self, name: str) -> int:
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BlobMissing(name) from error
+        except OSError as error:
+            raise disk_unavailable(error) from error
+        return descriptor
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, work, *arguments)
+        except OSError as error:
+            raise disk_unavailable(error) from error
+
+
+def _some(found: Iterator[BlobProperties]) -> Sequence[BlobProperties]:
+    return [each for each, _ in zip(found, range(500), strict=False)]

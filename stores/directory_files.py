@@ -1,0 +1,178 @@
+"""Files and folders made durable: what `DirectoryBlobs` does in its threads."""
+
+# ruff: noqa: PTH - paths are texts here: Path objects cost more than the calls
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+Bytes = bytes | bytearray | memoryview
+MAX_KNOWN_FOLDERS = 20_000
+MAX_VECTOR = 512
+COPY_BYTES = 1 << 30
+READ_BYTES = 1 << 20
+CANNOT_COPY = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A blob about to be placed: bytes in memory, or a complete file.
+
+    Attributes:
+        ours: The file was staged by the store, which removes it on failure.
+    """
+
+    target: str
+    size_bytes: int
+    data: Sequence[Bytes] = ()
+    path: str | None = None
+    ours: bool = False
+
+
+def write_file(descriptor: int, chunks: Sequence[Bytes]) -> None:
+    """Writes all the bytes, however many calls it takes."""
+    waiting = [memoryview(chunk).cast("B") for chunk in chunks if len(chunk)]
+    while waiting:
+        count = os.writev(descriptor, waiting[:MAX_VECTOR])
+        while waiting and count >= len(waiting[0]):
+            count -= len(waiting.pop(0))
+        if count:
+            waiting[0] = waiting[0][count:]
+
+
+def copy_range(source: int, target: int, offset: int) -> None:
+    """Appends the source's bytes from `offset`, within the kernel where it can."""
+    try:
+        while count := os.copy_file_range(source, target, COPY_BYTES, offset):
+            offset += count
+    except OSError as error:
+        if error.errno not in CANNOT_COPY:
+            raise
+        while chunk := os.pread(source, READ_BYTES, offset):
+            write_file(target, [chunk])
+            offset += len(chunk)
+
+
+class Folders:
+    """Renames files into folders and knows which folders are on the disk for good."""
+
+    def __init__(self, root: str, *, sync: bool) -> None:
+        self._root = root
+        self._sync = sync
+        self._known: dict[str, int] = {}
+
+    def place(self, blob: Ready, new_path: Callable[[], str]) -> None:
+        """Makes the blob's bytes durable and gives the file its name."""
+        if blob.path is None:
+            path = new_path()
+            self._write(path, blob.data)
+            self._rename(path, blob.target, remove=True)
+            return
+        try:
+            if self._sync:
+                _sync_path(blob.path, os.O_RDONLY)
+            self._rename(blob.path, blob.target, remove=blob.ours)
+        except FileNotFoundError:
+            # A put that is repeated after its file was moved has nothing left to do.
+            if blob.ours or _size(blob.target) != blob.size_bytes:
+                raise
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy_across(blob, new_path())
+
+    def _copy_across(self, blob: Ready, path: str) -> None:
+        assert blob.path is not None
+        source = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._write(path, (), copied_from=source)
+        finally:
+            os.close(source)
+        self._rename(path, blob.target, remove=True)
+        os.unlink(blob.path)
+
+    def _write(
+        self, path: str, data: Sequence[Bytes], copied_from: int | None = None
+    ) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            write_file(descriptor, data)
+            if copied_from is not None:
+                copy_range(copied_from, descriptor, 0)
+            if self._sync:
+                os.fdatasync(descriptor)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _rename(self, path: str, target: str, *, remove: bool) -> None:
+        try:
+            while True:
+                try:
+                    os.rename(path, target)
+                except FileNotFoundError:
+                    if not os.path.exists(path):
+                        raise
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                else:
+                    return
+        except BaseException:
+            if remove:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+            raise
+
+    def make_durable(self, targets: Sequence[str]) -> None:
+        """Syncs each folder of these files once, and parents not known to be synced."""
+        if not self._sync:
+            return
+        synced: set[str] = set()
+        for target in targets:
+            folder = os.path.dirname(target)
+            while folder not in synced:
+                synced.add(folder)
+                inode = _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY)
+                if folder == self._root or self._known.get(folder) == inode:
+                    break
+                self._know(folder, inode)
+                folder = os.path.dirname(folder)
+
+    def _know(self, folder: str, inode: int) -> None:
+        if len(self._known) >= MAX_KNOWN_FOLDERS:
+            self._known.clear()
+        self._known[folder] = inode
+
+    def prune(self, path: str) -> None:
+        """Removes the folders above a deleted file that are empty now."""
+        folder = os.path.dirname(path)
+        while folder != self._root:
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+            self._known.pop(folder, None)
+            folder = os.path.dirname(folder)
+
+
+def _sync_path(path: str, flags: int) -> int:
+    """Syncs a file or folder; its inode number."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None

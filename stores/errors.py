@@ -1,0 +1,26 @@
+"""What failed in a database or on a disk, as the one error that services know."""
+
+import errno
+
+from dicomweb.errors import StoreUnavailable
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class StoreFormatError(RuntimeError):
+    """The store was written by a newer version, or is not one of ours: do not start."""
+
+
+def disk_unavailable(error: OSError, *, outcome_unknown: bool = False) -> Exception:
+    """The StoreUnavailable for a failed system call."""
+    if error.errno in DISK_FULL:
+        return StoreUnavailable(
+            "The disk of the store is full",
+            retry_after_seconds=30,
+            outcome_unknown=outcome_unknown,
+        )
+    return StoreUnavailable(
+        f"The disk of the store failed ({errno.errorcode.get(error.errno or 0, '?')})",
+        retry_after_seconds=5,
+        outcome_unknown=outcome_unknown,
+    )

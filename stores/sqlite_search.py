@@ -1,0 +1,270 @@
+"""Queries on a SQLite connection: which way to the documents, then page by page."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from stores.conditions import (
+    Predicate,
+    compare_keys,
+    order_keys,
+    paths,
+    predicate,
+    sorted_keys,
+)
+from stores.ports import (
+    BINARY_FIELDS,
+    And,
+    Document,
+    Equals,
+    Page,
+    Query,
+    Scalar,
+)
+from stores.query_sql import (
+    Seek,
+    Shape,
+    conjuncts,
+    count_statement,
+    everything,
+    partition_statement,
+    path_of,
+    rows_statement,
+    seek_of,
+    shape_of,
+)
+from stores.sqlite_index import Layout
+
+MAX_PAGE_BYTES = 4_000_000
+FEW_ROWS = 64
+SELECTIVE_ROWS = 2_000
+"""Up to so many index rows are sorted without looking for a better way."""
+MAX_REFUSED_DOCUMENTS = 500
+"""So many documents may be read in vain before the indexes are intersected."""
+PLAIN_COLUMNS = "d.pk, d.id, d.etag, d.expires, d.body, NULL, NULL"
+ALL_COLUMNS = "d.pk, d.id, d.etag, d.expires, d.body, d.z, d.zn"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A query with all that goes with it."""
+
+    layout: Layout
+    query: Query
+    partition_key: str | None
+    limit: int
+    after: tuple[Scalar, ...] | None
+    offset: int
+
+
+class _TooManyRefused(Exception):
+    """The scan reads too many documents in vain."""
+
+
+def check_search(search: Search) -> None:
+    """Refuses (ValueError) what Cosmos DB could not answer from its indexes."""
+    query = search.query
+    if search.limit < 1 or search.offset < 0:
+        raise ValueError("A page holds at least 1 document after 0 or more")
+    if not query.order:
+        raise ValueError("A query has an order")
+    if search.after is not None and len(search.after) != len(query.order):
+        raise ValueError("The keyset has one value for each key of the order")
+    if search.partition_key is None:
+        used = [*paths(query.where), *(key.path for key in query.order)]
+        for path in used:
+            if not search.layout.covers(path):
+                raise ValueError(
+                    f"{'.'.join(path)} is not indexed in {search.layout.name}"
+                )
+
+
+def document_of(row: Sequence[Any]) -> Document:
+    """The document of a row of ALL_COLUMNS or PLAIN_COLUMNS."""
+    partition_key, _, etag, _, body, z, zn = row
+    document: Document = orjson.loads(body)
+    document["pk"] = partition_key
+    document["_etag"] = etag
+    if z is not None:
+        document["z"] = z
+    if zn is not None:
+        document["zn"] = zn
+    return document
+
+
+def read(
+    connection: sqlite3.Connection,
+    layout: Layout,
+    partition_key: str,
+    id: str,
+    now_seconds: float,
+) -> Document | None:
+    """The document, or None."""
+    row = connection.execute(
+        f"SELECT {ALL_COLUMNS} FROM {layout.documents} AS d WHERE pk = ? AND id = ?",  # noqa: S608 - our own names
+        (partition_key, id),
+    ).fetchone()
+    if row is None or (row[3] is not None and row[3] <= now_seconds):
+        return None
+    return document_of(row)
+
+
+def run(connection: sqlite3.Connection, search: Search, now_seconds: float) -> Page:
+    """The page.
+
+    Raises:
+        ValueError: A Range without bounds.
+    """
+    if search.partition_key is None:
+        shape = shape_of(search.layout, search.query, search.after)
+        runner = _Run(connection, search, search.query, shape, now_seconds)
+        return runner.cross_partition_page()
+    inside = Equals(("pk",), search.partition_key)
+    parts = conjuncts(search.query.where)
+    query = replace(search.query, where=And((inside, *parts)))
+    shape = shape_of(search.layout, query, search.after)
+    runner = _Run(connection, search, query, shape, now_seconds)
+    by_id = any(path_of(part) == ("id",) for part in parts)
+    if shape.natural and not by_id and search.layout.order != ("id",):
+        return runner.partition_page_in_order(inside)
+    return runner.partition_page(search.partition_key)
+
+
+class _Run:
+    """One query under way."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        search: Search,
+        query: Query,
+        shape: Shape,
+        now_seconds: float,
+    ) -> None:
+        self._connection = connection
+        self._search = search
+        self._query = query
+        self._shape = shape
+        self._holds: Predicate = predicate(query.where)
+        self._order = query.order
+        binary = not query.fields or not BINARY_FIELDS.isdisjoint(query.fields)
+        self._columns = ALL_COLUMNS if binary else PLAIN_COLUMNS
+        self._now = now_seconds
+
+    # --- ways to the documents --------------------------------------------------
+
+    def partition_page_in_order(self, inside: Equals) -> Page:
+        seek = seek_of(self._search.layout, self._shape, inside)
+        assert seek is not None
+        return self.page_in_order(self.rows(seek))
+
+    def rows(self, seek: Seek, also: Sequence[Seek] = ()) -> Iterator[Any]:
+        statement, parameters = rows_statement(
+            self._search.layout, self._shape, seek, also, self._columns
+        )
+        return self._connection.execute(statement, parameters)
+
+    def partition_page(self, partition_key: str) -> Page:
+        statement, parameters = partition_statement(
+            self._search.layout, partition_key, self._query, self._columns
+        )
+        found = self._connection.execute(statement, parameters)
+        if [key.path for key in self._order] == [("id",)]:
+            return self.page_in_order(found)
+        return self.page_sorted(found)
+
+    def cross_partition_page(self) -> Page:
+        seeks = [
+            seek
+            for part in self._shape.rest
+            if (seek := seek_of(self._search.layout, self._shape, part))
+        ]
+        best, rows = self._cheapest(seeks)
+        whole = everything(self._shape)
+        if not self._shape.natural:
+            return self.page_sorted(self.rows(best or whole))
+        if best is not None and rows < SELECTIVE_ROWS:
+            return self.page_in_order(self.rows(best))
+        start = next((seek for seek in seeks if seek.ordered), whole)
+        budget = MAX_REFUSED_DOCUMENTS if best is not None else None
+        try:
+            return self.page_in_order(self.rows(start), budget)
+        except _TooManyRefused:
+            assert best is not None
+            others = [seek for seek in seeks if seek is not best]
+            return self.page_in_order(self.rows(best, others))
+
+    def _cheapest(self, seeks: Sequence[Seek]) -> tuple[Seek | None, int]:
+        best: Seek | None = None
+        least = SELECTIVE_ROWS
+        for seek in sorted(seeks, key=lambda each: not each.ordered):
+            statement = count_statement(self._search.layout, seek)
+            parameters = (*seek.parameters, least)
+            (count,) = self._connection.execute(statement, parameters).fetchone()
+            if best is None or count < least:
+                best, least = seek, min(count, least)
+            if least <= FEW_ROWS:
+                break
+        return best, least
+
+    # --- pages ------------------------------------------------------------------
+
+    def _candidates(
+        self, found: Iterator[Any], budget: int | None = None
+    ) -> Iterator[tuple[tuple[Scalar, ...], Document, int]]:
+        """Keys, document and size of what holds and comes after the keyset."""
+        after, order = self._search.after, self._order
+        refused = 0
+        for row in found:
+            if row[3] is not None and row[3] <= self._now:
+                continue
+            document = document_of(row)
+            keys = order_keys(order, document)
+            if (
+                keys is None
+                or not self._holds(document)
+                or (after is not None and compare_keys(order, keys, after) <= 0)
+            ):
+                refused += 1
+                if budget is not None and refused > budget:
+                    raise _TooManyRefused
+                continue
+            yield keys, document, len(row[4]) + len(row[5] or b"") + len(row[6] or b"")
+
+    def page_in_order(self, found: Iterator[Any], budget: int | None = None) -> Page:
+        return self._page(self._candidates(found, budget))
+
+    def page_sorted(self, found: Iterator[Any]) -> Page:
+        pairs = [
+            (keys, (document, size)) for keys, document, size in self._candidates(found)
+        ]
+        return self._page(
+            (keys, document, size)
+            for keys, (document, size) in sorted_keys(self._order, pairs)
+        )
+
+    def _page(self, found: Iterator[tuple[tuple[Scalar, ...], Document, int]]) -> Page:
+        documents: list[Document] = []
+        last: tuple[Scalar, ...] | None = None
+        size_bytes, skipped = 0, 0
+        for keys, document, size in found:
+            if skipped < self._search.offset:
+                skipped += 1
+                continue
+            size_bytes += size
+            if len(documents) == self._search.limit or (
+                documents and size_bytes > MAX_PAGE_BYTES
+            ):
+                return Page(tuple(documents), last)
+            documents.append(self._projected(document))
+            last = keys
+        return Page(tuple(documents), None)
+
+    def _projected(self, document: Document) -> Document:
+        fields = self._query.fields
+        if not fields:
+            return document
+        return {name: document[name] for name in ("id", *fields) if name in document}

@@ -1,0 +1,231 @@
+"""The thread of a process that writes to SQLite, and the one that checkpoints.
+
+Batches that wait while a transaction is under way share the next one. A batch that
+fails by an error of the database is tried again alone, so that it alone bears it.
+Checkpoints run beside the writers; only the last few pages are copied while they wait.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomweb.errors import StoreUnavailable
+from stores.ports import BatchResult
+from stores.sqlite_batch import Batch, apply, purge_expired
+from stores.sqlite_connection import (
+    FILE_NAME,
+    LAYOUTS,
+    LOCK_NAME,
+    READ_CACHE_KIB,
+    WriterLock,
+    connect,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCHES_PER_TRANSACTION = 64
+CHECKPOINT_PAGES = 2_000
+FINISH_PAGES = 300
+CHECKPOINT_ROUNDS = 4
+PURGE_INTERVAL_SECONDS = 60.0
+WAL_INDEX_LAST_FRAME = 16
+WAL_INDEX_COPIED_FRAMES = 96
+"""Offsets in the -shm file (SQLite's file format document, section WAL-index)."""
+
+Outcome = BatchResult | Exception
+
+
+@dataclass(slots=True)
+class _Job:
+    batch: Batch
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[BatchResult]
+    outcome: Outcome | None = None
+
+
+def store_error(error: sqlite3.Error) -> Exception:
+    """The StoreUnavailable for an error of SQLite."""
+    name = getattr(error, "sqlite_errorname", "") or "error"
+    full = name.startswith("SQLITE_FULL")
+    text = "The disk of the index is full" if full else f"The index failed ({name})"
+    return StoreUnavailable(text, retry_after_seconds=30 if full else 2)
+
+
+class Writer:
+    """Takes batches from any event loop and commits them in its own thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        lock: WriterLock,
+        clock: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._checkpointer = Checkpointer(folder)
+        self._next_purge = 0.0
+        self._thread = threading.Thread(
+            target=self._run, name="index-writer", daemon=True
+        )
+        self._thread.start()
+
+    async def submit(self, batch: Batch) -> BatchResult:
+        """What came of the batch, once it is committed or refused."""
+        loop = asyncio.get_running_loop()
+        job = _Job(batch, loop, loop.create_future())
+        self._jobs.put(job)
+        return await job.future
+
+    def close(self) -> None:
+        """Ends the threads after what waits is committed."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._checkpointer.close()
+        self._connection.close()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            waiting = [self._jobs.get()]
+            while len(waiting) < MAX_BATCHES_PER_TRANSACTION:
+                try:
+                    waiting.append(self._jobs.get_nowait())
+                except queue.Empty:
+                    break
+            ended = None in waiting
+            jobs = [job for job in waiting if job is not None]
+            if jobs:
+                self._commit_all(jobs)
+                _deliver(jobs)
+                self._checkpointer.look()
+
+    def _commit_all(self, jobs: Sequence[_Job]) -> None:
+        try:
+            self._commit(jobs)
+        except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
+            if len(jobs) == 1:
+                jobs[0].outcome = (
+                    store_error(error) if isinstance(error, sqlite3.Error) else error
+                )
+                return
+            for job in jobs:
+                self._commit_all([job])
+
+    def _commit(self, jobs: Sequence[_Job]) -> None:
+        connection = self._connection
+        with self._lock.held():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                now_seconds = self._clock()
+                for job in jobs:
+                    try:
+                        job.outcome = apply(connection, job.batch, now_seconds)
+                    except ValueError as error:
+                        job.outcome = error
+                self._purge(now_seconds)
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _purge(self, now_seconds: float) -> None:
+        if now_seconds < self._next_purge:
+            return
+        self._next_purge = now_seconds + PURGE_INTERVAL_SECONDS
+        for layout in LAYOUTS.values():
+            purge_expired(self._connection, layout, now_seconds)
+
+
+def _deliver(jobs: Sequence[_Job]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, mine in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, mine)
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if isinstance(job.outcome, Exception):
+            job.future.set_exception(job.outcome)
+        elif job.outcome is not None:
+            job.future.set_result(job.outcome)
+
+
+class Checkpointer:
+    """Moves the write-ahead log into the database before it grows large."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = WriterLock(folder / LOCK_NAME)  # of its own: locks are per file
+        self._connection = connect(folder / FILE_NAME, cache_kib=READ_CACHE_KIB)
+        self._connection.execute("SELECT count(*) FROM layouts").fetchone()
+        self._wal_index = os.open(
+            folder / f"{FILE_NAME}-shm", os.O_RDONLY | os.O_CLOEXEC
+        )
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(
+            target=self._run, name="index-checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def look(self) -> None:
+        """Starts a checkpoint when there is enough to copy."""
+        if self._pages_to_copy() > CHECKPOINT_PAGES:
+            self._wake.set()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        os.close(self._wal_index)
+        self._lock.close()
+        self._connection.close()
+
+    def _pages_to_copy(self) -> int:
+        header = os.pread(self._wal_index, WAL_INDEX_COPIED_FRAMES + 4, 0)
+        if len(header) < WAL_INDEX_COPIED_FRAMES + 4:
+            return 0
+        (last,) = struct.unpack_from("=I", header, WAL_INDEX_LAST_FRAME)
+        (copied,) = struct.unpack_from("=I", header, WAL_INDEX_COPIED_FRAMES)
+        return int(last) - int(copied)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._closing:
+                return
+            try:
+                self._checkpoint()
+            except (sqlite3.Error, OSError):
+                logger.exception("A checkpoint of the index failed")
+                time.sleep(1)
+
+    def _checkpoint(self) -> None:
+        for _ in range(CHECKPOINT_ROUNDS):
+            self._copy()
+            if self._pages_to_copy() < FINISH_PAGES:
+                break
+        with self._lock.held():
+            self._copy()
+
+    def _copy(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
