@@ -1,0 +1,1 @@
+"""Stand-ins for Azure services, for tests and development only."""

@@ -1,0 +1,1 @@
+"""A strict emulator of Cosmos DB for NoSQL over SQLite."""
