@@ -43,6 +43,10 @@ CODEC_ERRORS = (
 )
 """What codec libraries raise for data that they cannot read."""
 
+_JPEG_2000_BITS = 24
+_OPENJPEG_PIXELS = 32
+"""Smallest side that pylibjpeg-openjpeg 2.6 takes: it always makes 6 resolutions."""
+
 _BIG_ENDIAN_WORD = struct.Struct(">H")
 _RLE_HEADER = struct.Struct("<16I")
 
@@ -149,28 +153,44 @@ def encode_jpeg_2000(decoded: Decoded, description: PixelDescription) -> bytes:
 
     Source: PS3.5 A.4.4.
     """
-    from openjpeg.utils import encode_array
-
-    samples = decoded.samples
-    if not 8 <= description.bits_allocated <= 32:
+    if description.bits_allocated == 1 or description.bits_stored > _JPEG_2000_BITS:
         raise NotAcceptable("JPEG 2000 takes samples of 2 to 24 bits.")
     if decoded.photometric_interpretation == "YBR_PARTIAL":
         raise NotAcceptable("JPEG 2000 has no partial range of colours.")
-    precision = _precision(samples, description)
-    is_rgb = decoded.photometric_interpretation == "RGB"
     try:
-        return bytes(
-            encode_array(
-                np.ascontiguousarray(
-                    samples.squeeze(2) if _is_grey(samples) else samples
-                ),
-                bits_stored=precision,
-                photometric_interpretation=1 if is_rgb else 0,
-                use_mct=is_rgb,
-            )
+        return _jpeg_2000_codestream(
+            _encodable(decoded.samples),
+            _precision(decoded.samples, description),
+            is_rgb=decoded.photometric_interpretation == "RGB",
         )
     except CODEC_ERRORS as error:
         raise NotAcceptable("The frame cannot be compressed as JPEG 2000.") from error
+
+
+def _jpeg_2000_codestream(samples: Samples, precision: int, *, is_rgb: bool) -> bytes:
+    """Reversible 5-3 wavelet; the colour transform for RGB only."""
+    if min(samples.shape[:2]) >= _OPENJPEG_PIXELS:
+        from openjpeg.utils import encode_array
+
+        codestream = encode_array(
+            samples,
+            bits_stored=precision,
+            photometric_interpretation=1 if is_rgb else 0,
+            use_mct=is_rgb,
+        )
+    else:
+        import imagecodecs
+
+        codestream = imagecodecs.jpeg2k_encode(
+            samples,
+            level=0,
+            codecformat="j2k",
+            bitspersample=precision,
+            resolutions=1,
+            reversible=True,
+            mct=is_rgb,
+        )
+    return bytes(codestream)
 
 
 def encode_image(samples: Samples, media_type: str, quality: int) -> bytes:
@@ -186,7 +206,7 @@ def encode_image(samples: Samples, media_type: str, quality: int) -> bytes:
     """
     import imagecodecs
 
-    pixels = np.ascontiguousarray(samples.squeeze(2) if _is_grey(samples) else samples)
+    pixels = _encodable(samples)
     try:
         if media_type == "image/jpeg":
             return bytes(imagecodecs.jpeg8_encode(pixels, level=quality))
@@ -197,8 +217,10 @@ def encode_image(samples: Samples, media_type: str, quality: int) -> bytes:
     raise NotAcceptable("Images are rendered as image/jpeg or image/png.")
 
 
-def _is_grey(samples: Samples) -> bool:
-    return bool(samples.shape[2] == 1)
+def _encodable(samples: Samples) -> Samples:
+    """Contiguous; of two dimensions if grey."""
+    is_grey = samples.shape[2] == 1
+    return np.ascontiguousarray(samples.squeeze(2) if is_grey else samples)
 
 
 def _precision(samples: Samples, description: PixelDescription) -> int:

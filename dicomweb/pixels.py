@@ -93,7 +93,7 @@ class PixelDescription:
         intercept: Rescale Intercept of this frame.
         modality_lut: In place of slope and intercept.
         voi_lut: Used if there is no window.
-        palette: Red, green, blue; None if not PALETTE COLOR.
+        palette: Red, green, blue; None if it is not PALETTE COLOR or they are damaged.
         padding: Lowest and highest value that is background and no measurement.
     """
 
@@ -278,11 +278,8 @@ def _inline(dataset: Json, tag: str) -> bytes:
         return b""
 
 
-def _palette(dataset: Json) -> tuple[PaletteDescriptor, ...]:
-    """The three descriptors.
-
-    Raises:
-        NotAcceptable: One is missing or has no meaning.
+def _palette(dataset: Json) -> tuple[PaletteDescriptor, ...] | None:
+    """The three descriptors; None if one is missing or has no meaning.
 
     Source: PS3.3 C.7.6.3.1.5.
     """
@@ -290,8 +287,8 @@ def _palette(dataset: Json) -> tuple[PaletteDescriptor, ...]:
     for tag in _DESCRIPTOR_TAGS:
         try:
             entries, first, bits = (int(number) for number in _values(dataset, tag))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise NotAcceptable("The image's palette is not usable.") from error
+        except (TypeError, ValueError, OverflowError):
+            return None
         entries = entries % (1 << 16) or 1 << 16
         descriptors.append(PaletteDescriptor(entries, first, bits))
     return tuple(descriptors)

@@ -1,8 +1,9 @@
 """Instances and frames in another transfer syntax.
 
-The targets are Explicit VR Little Endian and lossless JPEG 2000. Pixel values are never changed. Colour stays as it was stored; where a colour transform
-belongs to the compression (JPEG 2000) it is undone or applied, and the Photometric
-Interpretation says so. pydicom and the codecs are imported on first use.
+The targets are Explicit VR Little Endian and lossless JPEG 2000. Pixel values are never
+changed. Colour stays as it was stored; where a colour transform belongs to the
+compression (JPEG 2000) it is undone or applied, and the Photometric Interpretation says
+so. pydicom and the codecs are imported on first use.
 PS3.5 8.2, 10; PS3.10 7.1; PS3.18 8.7.3.5.
 """
 
