@@ -6,7 +6,6 @@ import sys
 from typing import Protocol
 
 COMMANDS = {
-    "port": "say whether an address is free, and if not who holds it",
     "ready": "wait for a server that starts, then load samples and fetch the viewer",
     "sample": "load the sample studies into a running server, or take them out",
     "viewer": "fetch the OHIF viewer",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from cli import sample, viewer
 from cli.client import Server
-from cli.port import port_number
 
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 120
@@ -22,7 +21,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=port_number, required=True)
+    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--server", type=int, required=True, help="its process number")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--viewer", type=Path, required=True)
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = f"http://{reachable(arguments.host)}:{arguments.port}"
     if not wait_until_healthy(url, arguments.server):
         return 1
-    print(f"dev: Ready: {url}  (DICOMweb at {url}/v2)", flush=True)
+    print(f"dev: Ready: DICOMweb at {url}/v2, docs at {url}/v2/api.yaml", flush=True)
     record = arguments.data / "sample.json"
     if sample.is_wanted(record):
         try:

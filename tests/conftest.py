@@ -17,8 +17,8 @@ import pytest
 TESTS = Path(__file__).parent
 GROUPS = ("unit", "contract", "blackbox", "durable", "clients", "docs")
 REQUIRED = tuple(name for name in os.environ.get("REQUIRE", "").split(",") if name)
-# ./dev test runs pytest twice; what the first run counted is in this file.
-EARLIER = os.environ.get("DEV_GROUPS", "")
+# ./dev test runs pytest more than once; this file has what the earlier runs counted.
+COUNTS = os.environ.get("DEV_GROUPS", "")
 IS_LAST_PART = os.environ.get("DEV_GROUPS_PART", "last") == "last"
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -71,17 +71,15 @@ def counted(reporter: pytest.TerminalReporter) -> list[tuple[str, str, str]]:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Prints the table below everything else that pytest says."""
     terminalreporter = config.pluginmanager.get_plugin("terminalreporter")
-    if terminalreporter is None:  # a worker of pytest-xdist
+    if terminalreporter is None or not COUNTS:  # a worker of pytest-xdist; pytest alone
         return
     rows = counted(terminalreporter)
-    if EARLIER:
-        with open(EARLIER, "a+", encoding="utf-8") as file:
-            file.seek(0)
-            earlier = [tuple(json.loads(line)) for line in file]
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        rows = earlier + rows
-    if IS_LAST_PART and rows:
-        for line in table(rows):
+    with open(COUNTS, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        earlier = [tuple(json.loads(line)) for line in file]
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    if IS_LAST_PART:
+        for line in table(earlier + rows):
             terminalreporter.write_line(line)
 
 
