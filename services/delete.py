@@ -1,0 +1,243 @@
+"""DELETE of studies, series and instances: out of the index at once, blobs later.
+
+A small scope goes in one commit. A study too large for that is first marked
+`deleting`, which hides it, then emptied commit by commit; whoever meets such a study
+(a store, the healing timer) finishes it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+
+from dicomweb import attributes
+from dicomweb.errors import StoreUnavailable
+from services import documents as doc
+from services import retrieve
+from services.retrieve import Scope
+from services.runtime import Runtime
+from services.study_commits import StudyState, copied, guards, next_revision
+from stores import containers
+from stores.ports import (
+    And,
+    BytesSource,
+    Condition,
+    Delete,
+    Document,
+    Equals,
+    Order,
+    Query,
+    Upsert,
+)
+
+MAX_DELETES = 94
+MAX_OPERATIONS = 100
+ANSWER_SECONDS = 20.0
+_TRIES = 100
+_FIELDS = ("t", "w", "ow", "u", "se", "mb", "fb", "next", "first")
+
+
+async def delete(runtime: Runtime, scope: Scope) -> None:
+    """Deletes everything in the scope.
+
+    Returns when it is done, for a very large study after 20 seconds: it is invisible
+    then and the rest goes on.
+
+    Raises:
+        NotFound: No such study, series or instance.
+    """
+    for _ in range(_TRIES):
+        study = await runtime.documents.read(containers.DICOM, scope.pk, doc.STUDY)
+        if study is None or study["state"] != doc.LIVE:
+            raise scope.not_found()
+        whole_study = scope.series_instance_uid is None
+        if whole_study and study["ni"] + study["ns"] + 2 > MAX_OPERATIONS:
+            done = await _mark_deleting(runtime, scope.pk, study)
+            if done:
+                await _finish_in_time(runtime, scope.pk)
+        else:
+            done = await _delete_scope(runtime, scope)
+        if done:
+            await runtime.publisher.settled(scope.pk)
+            await runtime.documents.flush()
+            return
+    raise StoreUnavailable("Too many writers of one study. Please retry.")
+
+
+async def _delete_scope(runtime: Runtime, scope: Scope) -> bool:
+    """Deletes the scope commit by commit; False when the study changed meanwhile."""
+    rows = await retrieve.find_instances(runtime, scope, _FIELDS)
+    while rows:
+        piece = _fitting(rows)
+        if not await _delete_rows(runtime, scope.pk, rows[:piece], doc.LIVE):
+            return False
+        rows = rows[piece:]
+    return True
+
+
+def _fitting(rows: Sequence[Document]) -> int:
+    """How many of the rows go into one commit with the series that they touch."""
+    series: set[str] = set()
+    for count, row in enumerate(rows):
+        series.add(row["se"])
+        if count >= MAX_DELETES or count + 1 + len(series) + 2 > MAX_OPERATIONS:
+            return count
+    return len(rows)
+
+
+async def _finish_in_time(runtime: Runtime, pk: str) -> None:
+    task = asyncio.ensure_future(finish(runtime, pk))
+    done, _ = await asyncio.wait([task], timeout=ANSWER_SECONDS)
+    for finished in done:
+        finished.result()
+
+
+async def _mark_deleting(runtime: Runtime, pk: str, study: Document) -> bool:
+    """Hides the study in one commit; its event stays pending until it is gone."""
+    after = copied(study)
+    after["state"] = doc.DELETING
+    after["rev"] = next_revision(study, runtime.now())
+    state = StudyState(after)
+    event = runtime.commits.event(state, doc.DELETE_ACTION, [])
+    event |= {"hold": True, "blobs": []}
+    operations = guards(event, study, after)
+    return await runtime.commits.apply(
+        pk, StudyState(study), state, event, operations, ()
+    )
+
+
+async def finish(runtime: Runtime, pk: str) -> None:
+    """Empties a study that is marked `deleting`, however far an earlier try came."""
+    query = Query(
+        Equals(("t",), "i"), (Order(("id",), descending=True),), (*_FIELDS, "pk")
+    )
+    while True:
+        study = await runtime.documents.read(containers.DICOM, pk, doc.STUDY)
+        if study is None or study["state"] != doc.DELETING:
+            return
+        page = await runtime.documents.query(
+            containers.DICOM, query, partition_key=pk, limit=MAX_DELETES
+        )
+        rows = list(page.documents)
+        await _delete_rows(runtime, pk, rows[: _fitting(rows)], doc.DELETING)
+
+
+async def _delete_rows(
+    runtime: Runtime, pk: str, rows: Sequence[Document], state_wanted: str
+) -> bool:
+    """One commit that deletes these instances and what becomes empty."""
+    state = await runtime.commits.load(
+        pk, {f"se:{row['se']}" for row in rows}, [row["id"] for row in rows]
+    )
+    study = state.study
+    if study is None or study["state"] != state_wanted:
+        return False
+    if not state.existing.issuperset(row["id"] for row in rows):
+        return False
+    after = await _without_rows(runtime, pk, state, rows)
+    assert after.study is not None
+    names = [name for row in rows for name in _version_blobs(pk, row)]
+    event = runtime.commits.event(
+        after,
+        doc.DELETE_ACTION,
+        [[row["u"][1], row["u"][2], row["w"]] for row in rows],
+    )
+    manifest = doc.deleted_manifest_name(pk, event["rev"])
+    event["blobs"] = [*names, manifest]
+    body = orjson.dumps([[row["id"], row["ow"], row["w"]] for row in rows])
+    if rows:
+        await runtime.blobs.put([(manifest, BytesSource(body))])
+    removed = [id for id in state.series if id not in after.series]
+    operations = [
+        *guards(event, study, after.study),
+        *(Upsert(series) for series in after.series.values()),
+        *(Delete(id) for id in removed),
+        *(Delete(row["id"]) for row in rows),
+    ]
+    done = await runtime.commits.apply(
+        pk, state, after, event, operations, list(after.series), removed
+    )
+    if not done and rows:
+        await runtime.blobs.delete(manifest)
+    return done
+
+
+def _version_blobs(pk: str, row: Document) -> list[str]:
+    """Blobs of the current version and of the original."""
+    names = doc.blobs_of(doc.current_blob_name(pk, row), row)
+    if row["w"] != row["ow"]:
+        original = row | row.get("first", {})
+        names += doc.blobs_of(doc.original_blob_name(pk, row), original)
+    return names
+
+
+async def _without_rows(
+    runtime: Runtime, pk: str, state: StudyState, rows: Sequence[Document]
+) -> StudyState:
+    """State after the rows are gone."""
+    assert state.study is not None
+    study = copied(state.study)
+    study["rev"] = next_revision(state.study, runtime.now())
+    removed = {row["id"] for row in rows}
+    series = {id: copied(row) for id, row in state.series.items()}
+    for row in rows:
+        series[f"se:{row['se']}"]["ni"] -= 1
+    study["ni"] -= len(rows)
+    for row in [row for row in series.values() if row["ni"] <= 0]:
+        doc.count_modality(study, doc.modality_of(row), -1)
+        study["ns"] -= 1
+        del series[row["id"]]
+    if study["ni"] <= 0:
+        return StudyState(doc.gone_study(study), {}, set(), set())
+    if study["state"] == doc.LIVE:
+        await _refresh_newest(runtime, pk, study, series, removed)
+    for row in series.values():
+        row["rev"] = study["rev"]
+    return StudyState(study, series, set(), set(series))
+
+
+async def _refresh_newest(
+    runtime: Runtime,
+    pk: str,
+    study: Document,
+    series: dict[str, Document],
+    removed: set[str],
+) -> None:
+    """Takes the attributes of the newest remaining instance where the newest went."""
+    series_tags = (*attributes.STUDY_ALL, *attributes.SERIES_ALL)
+    for row in series.values():
+        if row["nid"] in removed:
+            key = row["id"].removeprefix("se:")
+            await _take_newest(
+                runtime, pk, row, Equals(("se",), key), removed, series_tags
+            )
+    if study["nid"] in removed:
+        await _take_newest(runtime, pk, study, None, removed, attributes.STUDY_ALL)
+
+
+async def _take_newest(
+    runtime: Runtime,
+    pk: str,
+    target: Document,
+    scope: Condition | None,
+    removed: set[str],
+    tags: Sequence[str],
+) -> None:
+    conditions: tuple[Condition, ...] = (Equals(("t",), "i"),)
+    if scope is not None:
+        conditions = (*conditions, scope)
+    page = await runtime.documents.query(
+        containers.DICOM,
+        Query(And(conditions), (Order(("w",), descending=True),), ("w",)),
+        partition_key=pk,
+        limit=len(removed) + 1,
+    )
+    newest = next(row for row in page.documents if row["id"] not in removed)
+    document = await runtime.documents.read(containers.DICOM, pk, newest["id"])
+    if document is None:
+        return  # somebody else deleted it: the commit will be refused
+    document = await retrieve.with_metadata(runtime, pk, document)
+    elements = retrieve.metadata_object(document, "")
+    target["n"] = doc.level_elements(elements, tags)
+    target["nid"] = newest["id"]
+    target["nw"] = target["w"] = newest["w"]

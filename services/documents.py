@@ -1,0 +1,429 @@
+"""The documents of the index: ids, keys and fields, in one place.
+
+Container `dicom` is the authority, one logical partition per study (`study_pk`):
+
+    st                    the study: state, revision, counts, merged attributes
+    se:{series}           a series: count, merged attributes
+    i:{series}:{sop}      an instance: versions, frame index, metadata
+    ev:{rev}              what one commit did; outbox of catalog, feed and cleanup
+
+Container `catalog` repeats `st` and `se` in search form. Renaming a field or an id is
+a breaking change of the data format (`stores.containers.DATA_FORMAT`).
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from dicomweb.instance import ReadInstance
+
+from dicomweb import attributes, matching
+from dicomweb.dataset_json import Metadata
+from dicomweb.frames import FrameIndex
+from dicomweb.identifiers import Partition, uid_key
+from dicomweb.query_tags import Level, QueryTag
+from stores.ports import Document, Scalar
+
+STUDY = "st"
+LIVE, DELETING, GONE = "live", "deleting", "gone"
+CREATE_ACTION, UPDATE_ACTION, DELETE_ACTION = "Create", "Update", "Delete"
+
+INLINE_METADATA_BYTES = 16 * 1024
+INLINE_FRAMES_BYTES = 8 * 1024
+GONE_SECONDS = 7 * 24 * 3600
+DONE_SECONDS = 2 * 3600
+
+MODALITY = "00080060"
+STUDY_CORE = tuple(
+    a for a in attributes.CORE if a.level is Level.STUDY and not a.computed
+)
+SERIES_CORE = tuple(a for a in attributes.CORE if a.level is Level.SERIES)
+STUDY_CORE_TAGS = tuple(attribute.tag for attribute in STUDY_CORE)
+SERIES_CORE_TAGS = tuple(attribute.tag for attribute in SERIES_CORE)
+
+Elements = dict[str, Any]
+"""DICOM JSON elements by tag (8 hex digits, upper case)."""
+
+
+# --- keys ------------------------------------------------------------------------
+
+
+def study_pk(partition: Partition, study_instance_uid: str) -> str:
+    """Logical partition of a study."""
+    return f"{partition.key}|{uid_key(study_instance_uid)}"
+
+
+def series_id(series_instance_uid: str) -> str:
+    """Id of a series document."""
+    return f"se:{uid_key(series_instance_uid)}"
+
+
+def instance_id(series_instance_uid: str, sop_instance_uid: str) -> str:
+    """Id of an instance document."""
+    return f"i:{uid_key(series_instance_uid)}:{uid_key(sop_instance_uid)}"
+
+
+def event_id(revision: int) -> str:
+    """Id of the event document of a commit."""
+    return f"ev:{revision}"
+
+
+def sort_key(watermark: int) -> str:
+    """Watermark as text that sorts as the number does."""
+    return f"{watermark:019d}"
+
+
+def scope_key(kind: str, partition: Partition) -> str:
+    """Value of `k`: what a search across studies runs on (`st`, `se`, `i`)."""
+    return f"{kind}|{partition.key}"
+
+
+# --- blob names ------------------------------------------------------------------
+
+
+def study_folder(partition_key: str, study_key: str) -> str:
+    """Prefix of all blobs of a study, ending with `/`."""
+    digest = hashlib.sha256(f"{partition_key}{study_key}".encode()).hexdigest()
+    return f"{digest[:3]}/{partition_key}/{study_key}/"
+
+
+def blob_name(pk: str, instance_document_id: str, watermark: int, original: int) -> str:
+    """Name of the file of one version of an instance.
+
+    Args:
+        pk: Logical partition of the study.
+        instance_document_id: `i:{series}:{sop}`.
+        watermark: Of the version.
+        original: Of the first version; equal to `watermark` before any update.
+    """
+    partition_key, study_key = pk.split("|", 1)
+    _, series_key, sop_key = instance_document_id.split(":")
+    version = str(watermark) if watermark == original else f"{original}_{watermark}"
+    return (
+        f"{study_folder(partition_key, study_key)}{series_key}/{sop_key}_{version}.dcm"
+    )
+
+
+def metadata_blob_name(file_name: str) -> str:
+    """Name of the side blob that holds metadata too large for the document."""
+    return file_name.removesuffix(".dcm") + ".metadata"
+
+
+def frames_blob_name(file_name: str) -> str:
+    """Name of the side blob that holds a frame index too large for the document."""
+    return file_name.removesuffix(".dcm") + ".frames"
+
+
+def deleted_manifest_name(pk: str, revision: int) -> str:
+    """Name of the blob that lists what a delete commit removed."""
+    partition_key, study_key = pk.split("|", 1)
+    return f"{study_folder(partition_key, study_key)}deleted/{revision}.json"
+
+
+def current_blob_name(pk: str, instance: Document) -> str:
+    """Name of the file of the current version."""
+    return blob_name(pk, instance["id"], instance["w"], instance["ow"])
+
+
+def original_blob_name(pk: str, instance: Document) -> str:
+    """Name of the file as first stored; frames are always read from it."""
+    return blob_name(pk, instance["id"], instance["ow"], instance["ow"])
+
+
+# --- instance --------------------------------------------------------------------
+
+
+def instance_document(
+    partition: Partition,
+    read: ReadInstance,
+    watermark: int,
+    *,
+    size_bytes: int,
+    sha256: str,
+    created: str,
+    query_tags: Iterable[QueryTag],
+) -> Document:
+    """Document of a new instance, metadata inline."""
+    document: Document = {
+        "id": instance_id(read.series_instance_uid, read.sop_instance_uid),
+        "t": "i",
+        "k": scope_key("i", partition),
+        "sk": sort_key(watermark),
+        "w": watermark,
+        "ow": watermark,
+        "se": uid_key(read.series_instance_uid),
+        "u": [
+            read.study_instance_uid,
+            read.series_instance_uid,
+            read.sop_instance_uid,
+        ],
+        "ts": read.transfer_syntax_uid,
+        "len": size_bytes,
+        "sha": sha256,
+        "at": created,
+        "nf": read.number_of_frames,
+        "a": level_elements(read.elements, attributes.INSTANCE_ALL),
+        "f": {"SOPInstanceUID": uid_key(read.sop_instance_uid)},
+        "m": read.metadata.to_json(),
+        "z": read.metadata.data,
+    }
+    if read.bulk:
+        document["b"] = [[b.path, b.vr, b.offset, b.length] for b in read.bulk]
+    if read.frames is not None:
+        document["fx"] = read.frames.to_json()
+    if read.deflated:
+        document["defl"] = True
+    put_tag_values(document, read.tag_values, query_tags, Level.INSTANCE, watermark)
+    return document
+
+
+def level_elements(elements: Mapping[str, Any], tags: Iterable[str]) -> Elements:
+    """Those elements whose tag is one of these."""
+    return {tag: elements[tag] for tag in tags if tag in elements}
+
+
+def version_of(study: Document, instance: Document, *, original: bool) -> Document:
+    """The version to be read: current, staged and flipped, or the original.
+
+    A bulk update stages `next` beside the current version; it counts as current once
+    `st.flipped` names its job. `cw` is the watermark of the current version.
+    """
+    staged = instance.get("next")
+    if staged and staged["job"] == study.get("flipped"):
+        instance = instance | staged | {"z": instance.get("zn", b"")}
+    if original and instance["w"] != instance["ow"]:
+        first = instance.get("first", {})
+        return instance | first | {"cw": instance["w"], "w": instance["ow"]}
+    return instance
+
+
+def metadata_of(instance: Document) -> Metadata:
+    """Metadata of the current version; `z` must have been read or filled in."""
+    return Metadata.from_json(instance["m"], instance["z"])
+
+
+def frames_of(instance: Document) -> FrameIndex | None:
+    """Frame index; `fx` must have been read or filled in."""
+    value = instance.get("fx")
+    return None if value is None else FrameIndex.from_json(value)
+
+
+# --- side blobs ------------------------------------------------------------------
+
+
+def blobs_of(file_name: str, instance: Document) -> list[str]:
+    """Names of all blobs of the version with this file."""
+    names = [file_name]
+    if instance.get("mb"):
+        names.append(metadata_blob_name(file_name))
+    if instance.get("fb"):
+        names.append(frames_blob_name(file_name))
+    return names
+
+
+def move_large_fields(
+    file_name: str, instance: Document
+) -> Iterator[tuple[str, bytes]]:
+    """Takes out of the document what is too large for it; names and bytes of blobs.
+
+    A metadata blob is one line of JSON (`m`, `b`) followed by the compressed
+    metadata; a frames blob is the JSON of the frame index.
+    """
+    described = orjson.dumps({"m": instance["m"], "b": instance.get("b", [])})
+    if len(instance["z"]) + len(described) > INLINE_METADATA_BYTES:
+        yield metadata_blob_name(file_name), described + b"\n" + instance.pop("z")
+        del instance["m"]
+        instance.pop("b", None)
+        instance["mb"] = True
+    if "fx" in instance:
+        frames = orjson.dumps(instance["fx"])
+        if len(frames) > INLINE_FRAMES_BYTES:
+            yield frames_blob_name(file_name), frames
+            del instance["fx"]
+            instance["fb"] = True
+
+
+def put_back_metadata(instance: Document, blob: bytes) -> Document:
+    """The document with what its metadata blob holds."""
+    line, _, data = blob.partition(b"\n")
+    return instance | orjson.loads(line) | {"z": data}
+
+
+# --- query tags ------------------------------------------------------------------
+
+
+def put_tag_values(
+    document: Document,
+    values: Mapping[int, Scalar],
+    query_tags: Iterable[QueryTag],
+    level: Level,
+    watermark: int,
+) -> bool:
+    """Writes the values of this level's query tags, newer watermark wins.
+
+    Fields: `x.t{key}` value in search form, `xw.t{key}` watermark it came from,
+    `words.t{key}` words of a person name.
+
+    Returns:
+        Whether anything changed.
+    """
+    changed = False
+    for tag in query_tags:
+        if tag.level is not level or tag.key not in values:
+            continue
+        name = f"t{tag.key}"
+        if document.get("xw", {}).get(name, -1) >= watermark:
+            continue
+        value = values[tag.key]
+        document.setdefault("x", {})[name] = value
+        document.setdefault("xw", {})[name] = watermark
+        if tag.vr == "PN":
+            words = matching.name_words(str(value))
+            document.setdefault("words", {})[name] = words
+        changed = True
+    return changed
+
+
+# --- study and series ------------------------------------------------------------
+
+
+def new_study(partition: Partition, read: ReadInstance, watermark: int) -> Document:
+    """A study without instances."""
+    return {
+        "id": STUDY,
+        "t": STUDY,
+        "state": LIVE,
+        "uid": read.study_instance_uid,
+        "p": partition.name,
+        "sk": sort_key(watermark),
+        "w": 0,
+        "nw": 0,
+        "ni": 0,
+        "ns": 0,
+        "mods": {},
+        "a": {},
+        "n": {},
+    }
+
+
+def gone_study(study: Document) -> Document:
+    """What stays of a deleted study: its revision, for a week."""
+    return {
+        "id": STUDY,
+        "t": STUDY,
+        "state": GONE,
+        "uid": study["uid"],
+        "p": study["p"],
+        "rev": study["rev"],
+        "ttl": GONE_SECONDS,
+    }
+
+
+def new_series(read: ReadInstance, watermark: int) -> Document:
+    """A series without instances."""
+    return {
+        "id": series_id(read.series_instance_uid),
+        "t": "se",
+        "uid": read.series_instance_uid,
+        "sk": sort_key(watermark),
+        "w": 0,
+        "nw": 0,
+        "ni": 0,
+        "a": {},
+        "n": {},
+    }
+
+
+def merge_elements(
+    merged: Elements, elements: Mapping[str, Any], tags: Iterable[str]
+) -> None:
+    """Takes over every element that has a value: an absent one never erases."""
+    for tag in tags:
+        element = elements.get(tag)
+        if element and element.get("Value"):
+            merged[tag] = element
+
+
+def modality_of(series: Document) -> str | None:
+    """Modality of a series, trailing blanks cut."""
+    value = series["a"].get(MODALITY, {}).get("Value")
+    return str(value[0]).rstrip() if value else None
+
+
+def count_modality(study: Document, modality: str | None, change: int) -> None:
+    """Adds to the number of series of a modality; none left removes it."""
+    if modality is None:
+        return
+    mods = study["mods"]
+    count = mods.get(modality, 0) + change
+    if count > 0:
+        mods[modality] = count
+    else:
+        mods.pop(modality, None)
+
+
+# --- catalog ---------------------------------------------------------------------
+
+
+def catalog_study(study: Document) -> Document:
+    """Search form of a study."""
+    document = _catalog_row(study, "st", Partition(study["p"]))
+    document["f"] = search_fields(study["a"], STUDY_CORE)
+    document["f"]["StudyInstanceUID"] = uid_key(study["uid"])
+    document["words"] |= search_words(study["a"], STUDY_CORE)
+    document["mods"] = [matching.fold(name) for name in study["mods"]]
+    document["modalities"] = sorted(study["mods"])
+    document["ns"] = study["ns"]
+    return document
+
+
+def catalog_series(study: Document, series: Document) -> Document:
+    """Search form of a series."""
+    document = _catalog_row(series, "se", Partition(study["p"]))
+    document["study"] = study["uid"]
+    document["f"] = search_fields(series["a"], SERIES_CORE)
+    document["f"]["SeriesInstanceUID"] = uid_key(series["uid"])
+    document["words"] |= search_words(series["a"], SERIES_CORE)
+    return document
+
+
+def _catalog_row(source: Document, kind: str, partition: Partition) -> Document:
+    document = {
+        "id": source["id"],
+        "k": scope_key(kind, partition),
+        "words": dict(source.get("words", {})),
+    }
+    for name in ("sk", "uid", "ni", "a", "n", "nw", "nid"):
+        if name in source:
+            document[name] = source[name]
+    if "x" in source:
+        document["x"] = source["x"]
+    return document
+
+
+def search_fields(
+    elements: Elements, searchable: Iterable[attributes.Attribute]
+) -> dict[str, Scalar]:
+    """Values by keyword as searches compare them; those without a value are missing."""
+    fields = {}
+    for attribute in searchable:
+        element = elements.get(attribute.tag)
+        if element is not None:
+            value = matching.search_form(attribute.vr, element.get("Value", []))
+            if value is not None:
+                fields[attribute.keyword] = value
+    return fields
+
+
+def search_words(
+    elements: Elements, searchable: Iterable[attributes.Attribute]
+) -> dict[str, list[str]]:
+    """Words of person names by keyword."""
+    words = {}
+    for attribute in searchable:
+        if attribute.vr == "PN" and attribute.tag in elements:
+            name = matching.search_form("PN", elements[attribute.tag].get("Value", []))
+            if name is not None:
+                words[attribute.keyword] = matching.name_words(str(name))
+    return words

@@ -1,0 +1,274 @@
+"""Carries each commit into catalog, change feed and cleanup list.
+
+It starts at once and the caller may wait for it; what a crash leaves behind is found
+by its `pending` field and healed (`heal`). All steps may be repeated.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dicomweb.errors import DicomwebError
+from services import documents as doc
+from services.catalog import Catalog, CatalogChange
+from services.feed import Feed
+from stores import containers
+from stores.ports import (
+    And,
+    Create,
+    Document,
+    Documents,
+    Equals,
+    Exists,
+    Order,
+    Patch,
+    Query,
+    Range,
+)
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 2.0
+HEAL_AGE_SECONDS = 10.0
+FINISH_DELAY_SECONDS = 0.25
+CLEANUP_BUCKETS = 16
+_REMEMBERED = 10_000
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit to a study did.
+
+    Attributes:
+        previous_revision: Of the study before; None when there was none.
+        study: `st` afterwards.
+        series: `se` documents that changed, afterwards.
+        removed_series: Ids of `se` documents that were deleted.
+    """
+
+    pk: str
+    event: Document
+    previous_revision: int | None
+    study: Document
+    series: tuple[Document, ...] = ()
+    removed_series: tuple[str, ...] = ()
+
+
+class Publisher:
+    """Publishes the commits of this process and heals those of dead ones."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        catalog: Catalog,
+        feed: Feed,
+        now: Callable[[], datetime],
+        delete_delay_seconds: int,
+    ) -> None:
+        self._documents = documents
+        self._catalog = catalog
+        self._feed = feed
+        self._now = now
+        self._delete_delay = timedelta(seconds=delete_delay_seconds)
+        self._published: OrderedDict[str, int] = OrderedDict()
+        self._tails: dict[str, asyncio.Task[None]] = {}
+        self._finished: dict[str, list[str]] = {}
+        self._finisher: asyncio.Task[None] | None = None
+        self.finish_delete: Callable[[str], Awaitable[None]] = _no_delete
+
+    def publish(self, commit: Commit) -> None:
+        """Starts publishing, after earlier commits of the same study."""
+        previous = self._tails.get(commit.pk)
+        task = asyncio.get_running_loop().create_task(self._follow(previous, commit))
+        self._tails[commit.pk] = task
+
+    async def settled(self, pk: str) -> None:
+        """Returns when all commits to the study are published, or after 2 seconds."""
+        task = self._tails.get(pk)
+        if task is not None:
+            await asyncio.wait([task], timeout=WAIT_SECONDS)
+
+    async def close(self) -> None:
+        """Waits for what is under way."""
+        while tasks := [*self._tails.values()]:
+            await asyncio.wait(tasks)
+        if self._finisher is not None:
+            await asyncio.wait([self._finisher])
+
+    async def _follow(
+        self, previous: "asyncio.Task[None] | None", commit: Commit
+    ) -> None:
+        try:
+            if previous is not None:
+                await asyncio.wait([previous])
+            await self._publish(commit)
+        except DicomwebError as error:
+            self._published.pop(commit.pk, None)
+            logger.warning("publishing of %s waits: %s", commit.event["id"], error)
+        except Exception:
+            self._published.pop(commit.pk, None)
+            logger.exception("publishing of %s failed", commit.event["id"])
+        finally:
+            if self._tails.get(commit.pk) is asyncio.current_task():
+                del self._tails[commit.pk]
+
+    async def _publish(self, commit: Commit) -> None:
+        events = [commit.event]
+        known = self._published.get(commit.pk)
+        if commit.previous_revision is not None and known != commit.previous_revision:
+            events = await self._pending_events(commit.pk, commit.event["rev"])
+        change = CatalogChange(
+            commit.pk, commit.study, commit.series, commit.removed_series
+        )
+        await asyncio.gather(
+            self._catalog.put(change), self._feed.append(commit.pk, events)
+        )
+        await self._settle(commit.pk, events, commit.study)
+        self._published[commit.pk] = commit.event["rev"]
+        if len(self._published) > _REMEMBERED:
+            self._published.popitem(last=False)
+
+    async def _settle(
+        self, pk: str, events: Sequence[Document], study: Document
+    ) -> None:
+        """Hands deleted versions to cleanup, then counts the events as done.
+
+        The event that began a delete stays pending until the study is gone, so that
+        healing finds the study however far the delete came.
+        """
+        for event in events:
+            if event["action"] == doc.DELETE_ACTION:
+                await self._list_for_cleanup(pk, event)
+        deleting = study["state"] == doc.DELETING
+        done = [e["id"] for e in events if not (deleting and "hold" in e)]
+        self._finished.setdefault(pk, []).extend(done)
+        if self._finisher is None:
+            loop = asyncio.get_running_loop()
+            self._finisher = loop.create_task(self._finish())
+
+    async def _list_for_cleanup(self, pk: str, event: Document) -> None:
+        bucket = str(sum(pk.encode()) % CLEANUP_BUCKETS)
+        committed = datetime.fromisoformat(event["at"])
+        page = {
+            "id": f"{pk}|{event['rev']}",
+            "study": pk,
+            "after": (committed + self._delete_delay).isoformat(),
+            "tries": 0,
+            "names": event["blobs"],
+        }
+        await self._documents.batch(containers.CLEANUP, bucket, [Create(page)])
+
+    async def _finish(self) -> None:
+        """Marks published events done, a little later and many at once."""
+        try:
+            while True:
+                await asyncio.sleep(FINISH_DELAY_SECONDS)
+                if not self._finished:
+                    return
+                finished, self._finished = self._finished, {}
+                for pk, ids in finished.items():
+                    await self._mark_done(pk, ids)
+        except DicomwebError as error:
+            logger.warning("events stay pending for the healing timer: %s", error)
+        finally:
+            self._finisher = None
+
+    async def _mark_done(self, pk: str, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), 100):
+            await self._documents.batch(
+                containers.DICOM, pk, [_done(id) for id in ids[start : start + 100]]
+            )
+
+    async def _pending_events(self, pk: str, up_to: int) -> list[Document]:
+        """Events of the study not known to be published, in commit order."""
+        query = Query(
+            And(
+                (
+                    Equals(("t",), "ev"),
+                    Exists(("pending",)),
+                    Range(("rev",), high=up_to),
+                )
+            ),
+            order=(Order(("rev",)),),
+        )
+        events: list[Document] = []
+        after = None
+        while True:
+            page = await self._documents.query(
+                containers.DICOM, query, partition_key=pk, limit=_PAGE, after=after
+            )
+            events += page.documents
+            if page.after is None:
+                return events
+            after = page.after
+
+    async def heal(self, *, minimum_age_seconds: float = HEAL_AGE_SECONDS) -> int:
+        """Publishes what dead processes left behind.
+
+        Args:
+            minimum_age_seconds: Events younger than this may still be published by
+                their own process.
+
+        Returns:
+            How many studies were healed.
+        """
+        horizon = self._now() - timedelta(seconds=minimum_age_seconds)
+        high = f"{int(horizon.timestamp() * 1000):015d}|~"
+        query = Query(
+            Range(("pending",), high=high), (Order(("pending",)),), fields=("pk",)
+        )
+        healed: set[str] = set()
+        after = None
+        while True:
+            page = await self._documents.query(
+                containers.DICOM, query, limit=_PAGE, after=after
+            )
+            for pk in dict.fromkeys(row["pk"] for row in page.documents):
+                if pk not in healed and pk not in self._tails:
+                    healed.add(pk)
+                    await self._heal_study(pk)
+            if page.after is None:
+                return len(healed)
+            after = page.after
+
+    async def _heal_study(self, pk: str) -> None:
+        study = await self._documents.read(containers.DICOM, pk, doc.STUDY)
+        if study is None:
+            return
+        if study["state"] == doc.DELETING:
+            await self.finish_delete(pk)
+            return
+        series = await self._all_series(pk)
+        events = await self._pending_events(pk, study["rev"])
+        present = {row["id"] for row in series}
+        listed = await self._catalog.series_ids(pk)
+        removed = tuple(id for id in listed if id not in present)
+        await self._catalog.put(CatalogChange(pk, study, tuple(series), removed))
+        await self._feed.append(pk, events)
+        await self._settle(pk, events, study)
+        logger.info("healed %d events of %s", len(events), pk)
+
+    async def _all_series(self, pk: str) -> list[Document]:
+        query = Query(Equals(("t",), "se"))
+        rows: list[Document] = []
+        after = None
+        while True:
+            page = await self._documents.query(
+                containers.DICOM, query, partition_key=pk, limit=_PAGE, after=after
+            )
+            rows += page.documents
+            if page.after is None:
+                return rows
+            after = page.after
+
+
+async def _no_delete(pk: str) -> None:
+    raise RuntimeError(f"nobody finishes the delete of {pk}")
+
+
+def _done(id: str) -> Patch:
+    return Patch(id, sets={("ttl",): doc.DONE_SECONDS}, removes=(("pending",),))

@@ -1,0 +1,603 @@
+"""WADO-RS: instances, metadata, frames, bulk data and rendered images.
+
+Everything is found with one in-partition request that also returns `st`, so that a
+reader sees whole states; pixel data are range reads of the file as first stored.
+
+Source: PS3.18 10.4.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from dicomweb import dataset_json, rendering, transcoding
+from dicomweb.errors import InvalidRequest, NotAcceptable, NotFound
+from dicomweb.frames import FrameIndex
+from dicomweb.identifiers import Partition, uid_key
+from services import documents as doc
+from services.runtime import Runtime
+from stores import containers
+from stores.ports import (
+    And,
+    Condition,
+    Document,
+    Equals,
+    In,
+    Or,
+    Order,
+    Query,
+    Scalar,
+)
+
+AS_STORED = "*"
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_PAGE = 5000
+
+FILE_FIELDS = ("t", "state", "flipped", "w", "ow", "u", "ts", "len", "sha", "defl")
+METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "ni", "next", "zn")
+FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb", "nf")
+RENDER_FIELDS = (*FRAME_FIELDS, "m", "z", "mb", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a study is meant; UIDs as the client wrote them."""
+
+    partition: Partition
+    study_instance_uid: str
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+    @property
+    def pk(self) -> str:
+        """Logical partition of the study."""
+        return doc.study_pk(self.partition, self.study_instance_uid)
+
+    def not_found(self) -> NotFound:
+        """The error that names the level."""
+        if self.sop_instance_uid is not None:
+            return NotFound(
+                "The specified instance cannot be found.", code="InstanceNotFound"
+            )
+        if self.series_instance_uid is not None:
+            return NotFound(
+                "The specified series cannot be found.", code="SeriesNotFound"
+            )
+        return NotFound("The specified study cannot be found.", code="StudyNotFound")
+
+    def condition(self) -> Condition:
+        """Its instances and the study document."""
+        study = Equals(("id",), doc.STUDY)
+        if self.sop_instance_uid is not None and self.series_instance_uid is not None:
+            id = doc.instance_id(self.series_instance_uid, self.sop_instance_uid)
+            return In(("id",), (doc.STUDY, id))
+        instances: tuple[Condition, ...] = (Equals(("t",), "i"),)
+        if self.series_instance_uid is not None:
+            series = uid_key(self.series_instance_uid)
+            instances = (*instances, Equals(("se",), series))
+        return Or((study, And(instances)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A version of an instance as it lies in the blob store.
+
+    Attributes:
+        name: Of the blob.
+        document: What was read of its index document.
+    """
+
+    name: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    size_bytes: int
+    sha256: str
+    watermark: int
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class FrameData:
+    """Frames of one instance, ready to be read.
+
+    Attributes:
+        transfer_syntax_uid: Of what `frames` yields.
+        frames: The frames in the order asked for, one piece each.
+        size_bytes: Length of the only frame, when there is one and it is known.
+    """
+
+    transfer_syntax_uid: str
+    frames: AsyncIterator[bytes]
+    etag: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkData:
+    """The value of a binary element.
+
+    Attributes:
+        size_bytes: Of the value.
+        etag: Without quotes.
+    """
+
+    file: StoredFile
+    offset: int
+    size_bytes: int
+    etag: str
+
+
+# --- finding -----------------------------------------------------------------------
+
+
+async def find_instances(
+    runtime: Runtime,
+    scope: Scope,
+    fields: Sequence[str] = FILE_FIELDS,
+    *,
+    original: bool = False,
+) -> list[Document]:
+    """Documents of the instances, current or original version, by id descending.
+
+    Raises:
+        NotFound: None there.
+    """
+    found = [
+        document
+        async for page in _pages(runtime, scope, fields, original=original)
+        for document in page
+    ]
+    if not found:
+        raise scope.not_found()
+    return found
+
+
+async def _pages(
+    runtime: Runtime, scope: Scope, fields: Sequence[str], *, original: bool
+) -> AsyncIterator[list[Document]]:
+    """Pages of instance documents of a live study; none when it is not live."""
+    query = Query(scope.condition(), (Order(("id",), descending=True),), tuple(fields))
+    after: tuple[Scalar, ...] | None = None
+    study: Document | None = None
+    while True:
+        page = await runtime.documents.query(
+            containers.DICOM, query, partition_key=scope.pk, limit=_PAGE, after=after
+        )
+        rows = page.documents
+        if study is None:
+            # `st` sorts after every `i:…`, so descending it is the first row.
+            if not rows or rows[0]["id"] != doc.STUDY:
+                return
+            study, rows = rows[0], rows[1:]
+            if study["state"] != doc.LIVE:
+                return
+        if rows:
+            yield [doc.version_of(study, row, original=original) for row in rows]
+        if page.after is None:
+            return
+        after = page.after
+
+
+async def _find_instance(
+    runtime: Runtime, scope: Scope, fields: Sequence[str], *, original: bool = False
+) -> Document:
+    return (await find_instances(runtime, scope, fields, original=original))[0]
+
+
+def _file(pk: str, document: Document) -> StoredFile:
+    study, series, sop = document["u"]
+    return StoredFile(
+        name=doc.blob_name(pk, document["id"], document["w"], document["ow"]),
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=sop,
+        transfer_syntax_uid=document["ts"],
+        size_bytes=document["len"],
+        sha256=document["sha"],
+        watermark=document["w"],
+        document=document,
+    )
+
+
+# --- instances ---------------------------------------------------------------------
+
+
+async def files(
+    runtime: Runtime, scope: Scope, transfer_syntax: str, *, original: bool = False
+) -> list[StoredFile]:
+    """The files of the scope, each servable in the transfer syntax.
+
+    Raises:
+        NotFound: No such study, series or instance.
+        NotAcceptable: A file can neither be sent as it is nor be transcoded.
+    """
+    documents = await find_instances(runtime, scope, original=original)
+    found = [_file(scope.pk, document) for document in documents]
+    if transfer_syntax != AS_STORED:
+        for file in found:
+            _check_transcodable(runtime, file, transfer_syntax)
+    return found
+
+
+def _check_transcodable(runtime: Runtime, file: StoredFile, target: str) -> None:
+    if file.transfer_syntax_uid == target:
+        return
+    if not transcoding.can_transcode(file.transfer_syntax_uid, target):
+        raise NotAcceptable(
+            f"An instance in transfer syntax {file.transfer_syntax_uid} cannot be sent"
+            f" as {target}; transfer-syntax=* gets it as stored."
+        )
+    limit = runtime.settings.max_transcode_bytes
+    if file.size_bytes > limit:
+        raise NotAcceptable(
+            f"An instance of more than {limit} bytes is not transcoded;"
+            " transfer-syntax=* gets it as stored."
+        )
+
+
+def sent_syntax(file: StoredFile, transfer_syntax: str) -> str:
+    """The transfer syntax in which the file is sent."""
+    return file.transfer_syntax_uid if transfer_syntax == AS_STORED else transfer_syntax
+
+
+def is_as_stored(file: StoredFile, transfer_syntax: str) -> bool:
+    """Whether the file is sent byte for byte."""
+    return transfer_syntax in {AS_STORED, file.transfer_syntax_uid}
+
+
+def read_file(
+    runtime: Runtime, file: StoredFile, *, offset: int = 0, length: int | None = None
+) -> AsyncIterator[bytes | memoryview]:
+    """Bytes of the file as stored, from `offset`."""
+    return runtime.blobs.read(file.name, offset=offset, length=length)
+
+
+async def transcoded_file(runtime: Runtime, file: StoredFile, target: str) -> bytes:
+    """The whole file in another transfer syntax.
+
+    Raises:
+        NotAcceptable: The codec failed.
+    """
+    data = await runtime.blobs.read_range(file.name, 0, file.size_bytes)
+    return await runtime.workers.run(
+        4 * len(data), transcoding.transcode_instance, data, target
+    )
+
+
+# --- metadata ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataAnswer:
+    """Metadata of a scope.
+
+    Attributes:
+        etag: `{highest watermark}-{count}`, for one instance its watermark.
+        documents: Pages of instance documents, side blobs filled in when read.
+    """
+
+    etag: str
+    documents: list[Document]
+
+
+async def metadata(
+    runtime: Runtime, scope: Scope, *, original: bool = False
+) -> MetadataAnswer:
+    """Instances with their metadata.
+
+    Raises:
+        NotFound: No such study, series or instance.
+    """
+    documents = await find_instances(runtime, scope, METADATA_FIELDS, original=original)
+    newest = max(document.get("cw", document["w"]) for document in documents)
+    if scope.sop_instance_uid is not None:
+        return MetadataAnswer(str(newest), documents)
+    return MetadataAnswer(f"{newest}-{len(documents)}", documents)
+
+
+async def with_metadata(runtime: Runtime, pk: str, document: Document) -> Document:
+    """The document with metadata inline, read from the side blob if needed."""
+    if not document.get("mb"):
+        return document
+    name = doc.blob_name(pk, document["id"], document["w"], document["ow"])
+    blob = await _side_blob(runtime, doc.metadata_blob_name(name))
+    return doc.put_back_metadata(document, blob)
+
+
+async def _side_blob(runtime: Runtime, name: str) -> bytes:
+    chunks = [bytes(chunk) async for chunk in runtime.blobs.read(name)]
+    return b"".join(chunks)
+
+
+async def filled(
+    runtime: Runtime, pk: str, documents: Sequence[Document]
+) -> list[Document]:
+    """The documents, all with metadata inline."""
+    return [await with_metadata(runtime, pk, document) for document in documents]
+
+
+def metadata_array(documents: Sequence[Document], base: str) -> bytes:
+    """The DICOM JSON array as a zlib stream (`Content-Encoding: deflate`)."""
+    stored = (doc.metadata_of(document) for document in documents)
+    return b"".join(dataset_json.deflate_array(stored, base))
+
+
+def metadata_object(document: Document, base: str) -> dict[str, Any]:
+    """The DICOM JSON of one instance, decoded; its metadata must be inline."""
+    decoded: dict[str, Any] = orjson.loads(
+        dataset_json.inflate(doc.metadata_of(document), base)
+    )
+    return decoded
+
+
+# --- frames ------------------------------------------------------------------------
+
+
+def _no_frame() -> NotFound:
+    return NotFound("The specified frame cannot be found.", code="FrameNotFound")
+
+
+async def frames(
+    runtime: Runtime,
+    scope: Scope,
+    frame_numbers: Sequence[int],
+    *,
+    media_type: str,
+    transfer_syntax: str,
+) -> FrameData:
+    """The frames, transcoded where another transfer syntax is asked for.
+
+    Args:
+        runtime: The stores.
+        scope: One instance.
+        frame_numbers: 1-based; order and repetitions are kept.
+        media_type: For messages.
+        transfer_syntax: A UID or `*`.
+
+    Raises:
+        NotFound: No such instance, or a number beyond its frames.
+        NotAcceptable: The frames cannot be sent in that transfer syntax.
+        InvalidRequest: A number below 1.
+    """
+    if not frame_numbers or min(frame_numbers) < 1:
+        raise InvalidRequest(
+            "The frame list is not valid: at least one number, all greater than 0."
+        )
+    fields = FRAME_FIELDS if transfer_syntax == AS_STORED else RENDER_FIELDS
+    document = await _find_instance(runtime, scope, fields)
+    if max(frame_numbers) > document.get("nf", 0):
+        raise _no_frame()
+    source = document["ts"]
+    target = source if transfer_syntax == AS_STORED else transfer_syntax
+    pixel = _FrameReader(runtime, scope.pk, document)
+    await pixel.open()
+    if _same_frames(source, target):
+        return FrameData(
+            transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN
+            if source in _LITTLE_ENDIAN
+            else source,
+            frames=pixel.read_all(frame_numbers),
+            etag=f"{document['w']}-{frame_numbers[0]}",
+            size_bytes=pixel.size(frame_numbers[0])
+            if len(frame_numbers) == 1
+            else None,
+        )
+    if not transcoding.can_transcode(source, target):
+        raise NotAcceptable(
+            f"Frames in transfer syntax {source} cannot be sent as {target} in"
+            f" {media_type}; transfer-syntax=* gets them as stored."
+        )
+    description = await pixel.describe()
+    first = await pixel.transcode(frame_numbers[0], target, description)
+    return FrameData(
+        transfer_syntax_uid=target,
+        frames=pixel.transcode_rest(first, frame_numbers, target, description),
+        etag=f"{document['w']}-{frame_numbers[0]}-{target}",
+        size_bytes=len(first) if len(frame_numbers) == 1 else None,
+    )
+
+
+_LITTLE_ENDIAN = frozenset(
+    {EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"}
+)
+
+
+def _same_frames(source: str, target: str) -> bool:
+    """Whether a frame is the same bytes in both transfer syntaxes."""
+    return source == target or (source in _LITTLE_ENDIAN and target in _LITTLE_ENDIAN)
+
+
+class _FrameReader:
+    """Reads frames of one instance from the file as first stored."""
+
+    def __init__(self, runtime: Runtime, pk: str, document: Document) -> None:
+        self._runtime = runtime
+        self._pk = pk
+        self._document = document
+        self._name = doc.original_blob_name(pk, document)
+        self._index: FrameIndex | None = None
+        self._whole: bytes | None = None
+
+    async def open(self) -> None:
+        """Gets the frame index; reads the whole file where there is none.
+
+        Raises:
+            NotFound: The frames cannot be told apart.
+            NotAcceptable: The file is too large to be searched for frames.
+        """
+        document = self._document
+        if document.get("fb"):
+            blob = await _side_blob(self._runtime, doc.frames_blob_name(self._name))
+            document = document | {"fx": orjson.loads(blob)}
+        self._index = doc.frames_of(document)
+        if self._index is None:
+            raise _no_frame()
+        if document.get("defl"):
+            self._check_size()
+            data = await self._runtime.blobs.read_range(self._name, 0, document["len"])
+            self._whole = await self._runtime.workers.run(
+                8 * len(data), transcoding.inflate_file, data
+            )
+
+    def _check_size(self) -> None:
+        limit = self._runtime.settings.max_transcode_bytes
+        if self._document["len"] > limit:
+            raise NotAcceptable(
+                f"Frames of an instance of more than {limit} bytes cannot be taken"
+                " out of its deflated file; transfer-syntax=* gets it as stored."
+            )
+
+    def size(self, frame_number: int) -> int | None:
+        """Length of the frame in bytes when it needs no work to tell."""
+        assert self._index is not None
+        if self._index.bit_shift(frame_number - 1):
+            return None
+        return sum(length for _, length in self._index.ranges(frame_number - 1))
+
+    async def read(self, frame_number: int) -> bytes:
+        """One frame as stored: one range read."""
+        assert self._index is not None
+        offset, length = self._index.cover(frame_number - 1)
+        covering: bytes
+        if self._whole is not None:
+            covering = self._whole[offset : offset + length]
+        else:
+            covering = await self._runtime.blobs.read_range(self._name, offset, length)
+        return self._index.extract(frame_number - 1, covering)
+
+    async def read_all(self, frame_numbers: Sequence[int]) -> AsyncIterator[bytes]:
+        """Frames as stored, in that order."""
+        for frame_number in frame_numbers:
+            yield await self.read(frame_number)
+
+    async def describe(self) -> dict[str, Any]:
+        """DICOM JSON of the instance, with what codecs need to know."""
+        document = await with_metadata(self._runtime, self._pk, self._document)
+        self._document = document
+        return metadata_object(document, "")
+
+    async def transcode(
+        self, frame_number: int, target: str, dataset: dict[str, Any]
+    ) -> bytes:
+        """One frame in another transfer syntax."""
+        frame = await self.read(frame_number)
+        description = rendering.describe(dataset)
+        return await self._runtime.workers.run(
+            description.decoded_bytes,
+            transcoding.transcode_frame,
+            frame,
+            self._document["ts"],
+            target,
+            description,
+        )
+
+    async def transcode_rest(
+        self,
+        first: bytes,
+        frame_numbers: Sequence[int],
+        target: str,
+        dataset: dict[str, Any],
+    ) -> AsyncIterator[bytes]:
+        """The first frame, which is done already, and the others."""
+        yield first
+        for frame_number in frame_numbers[1:]:
+            yield await self.transcode(frame_number, target, dataset)
+
+    async def bulk_value(self, path: str) -> bytes | None:
+        """Bytes of a binary element (a palette), or None."""
+        for bulk_path, _vr, offset, length in self._document.get("b", ()):
+            if bulk_path == path:
+                if self._whole is not None:
+                    return self._whole[offset : offset + length]
+                name = doc.current_blob_name(self._pk, self._document)
+                return await self._runtime.blobs.read_range(name, offset, length)
+        return None
+
+
+# --- rendered ----------------------------------------------------------------------
+
+
+async def rendered(
+    runtime: Runtime, scope: Scope, frame_number: int, *, media_type: str, quality: int
+) -> bytes:
+    """One frame as JPEG or PNG; exactly that frame is read and decoded.
+
+    Args:
+        runtime: The stores.
+        scope: One instance.
+        frame_number: 1-based.
+        media_type: `image/jpeg` or `image/png`.
+        quality: 1 to 100, for JPEG.
+
+    Raises:
+        NotFound: No such instance or frame.
+        NotAcceptable: Too large, or it cannot be decoded.
+    """
+    document = await _find_instance(runtime, scope, RENDER_FIELDS)
+    if not 1 <= frame_number <= document.get("nf", 0):
+        raise _no_frame()
+    reader = _FrameReader(runtime, scope.pk, document)
+    await reader.open()
+    dataset = await reader.describe()
+    description = rendering.describe(dataset, frame_index=frame_number - 1)
+    if description.decoded_bytes > runtime.settings.max_transcode_bytes:
+        raise NotAcceptable("The frame is too large to be rendered.")
+    palette = None
+    if description.photometric_interpretation == "PALETTE COLOR":
+        palette = [await reader.bulk_value(tag) for tag in _PALETTE_DATA]
+    frame = await reader.read(frame_number)
+    return await runtime.workers.run(
+        3 * description.decoded_bytes,
+        rendering.render,
+        frame,
+        document["ts"],
+        description,
+        media_type=media_type,
+        quality=quality,
+        palette=palette,
+    )
+
+
+_PALETTE_DATA = ("00281201", "00281202", "00281203")
+
+
+# --- bulk data ---------------------------------------------------------------------
+
+
+async def bulk_data(runtime: Runtime, scope: Scope, path: str) -> BulkData:
+    """Where the value of a binary element lies.
+
+    Args:
+        runtime: The stores.
+        scope: One instance.
+        path: Tag path as in the BulkDataURI: `7FE00010`, `00081140/0/00880200`.
+
+    Raises:
+        NotFound: No such instance or element.
+    """
+    document = await _find_instance(runtime, scope, METADATA_FIELDS)
+    document = await with_metadata(runtime, scope.pk, document)
+    for bulk_path, _vr, offset, length in document.get("b", ()):
+        if bulk_path == path.upper():
+            file = _file(scope.pk, document)
+            etag = f"{file.watermark}-{bulk_path.replace('/', '.')}"
+            return BulkData(file, offset, length, etag)
+    raise NotFound("The specified bulk data cannot be found.", code="BulkDataNotFound")
+
+
+async def read_bulk_data(
+    runtime: Runtime, bulk: BulkData, offset: int, length: int
+) -> AsyncIterator[bytes | memoryview]:
+    """Bytes of the value from `offset`."""
+    start = bulk.offset + offset
+    if bulk.file.document.get("defl"):
+        data = await runtime.blobs.read_range(bulk.file.name, 0, bulk.file.size_bytes)
+        whole = await runtime.workers.run(8 * len(data), transcoding.inflate_file, data)
+        yield whole[start : start + length]
+        return
+    async for chunk in runtime.blobs.read(bulk.file.name, offset=start, length=length):
+        yield chunk

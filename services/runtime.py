@@ -1,0 +1,50 @@
+"""What every service is handed: settings, stores, a clock and shared writers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.catalog import Catalog
+from services.feed import Feed
+from services.partitions import Partitions
+from services.publishing import Publisher
+from services.settings import Settings
+from services.spool import Spool
+from services.study_commits import StudyCommits
+from services.watermarks import Watermarks
+from services.workers import Workers
+from stores.ports import Blobs, Documents
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One process's services.
+
+    Attributes:
+        now: The time, UTC.
+        new_id: 32 hex digits that nobody else gets.
+        commits: Writes to studies, merged per study.
+        spool: Where the parts of requests wait for their commit.
+        workers: Threads for CPU work.
+    """
+
+    settings: Settings
+    documents: Documents
+    blobs: Blobs
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    watermarks: Watermarks
+    catalog: Catalog
+    feed: Feed
+    publisher: Publisher
+    commits: StudyCommits
+    partitions: Partitions
+    spool: Spool
+    workers: Workers
+
+    async def close(self) -> None:
+        """Finishes what was begun and ends connections."""
+        await self.publisher.close()
+        await self.documents.close()
+        await self.blobs.close()
+        self.workers.close()

@@ -1,0 +1,62 @@
+"""Puts a process's services together."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from services import delete
+from services.catalog import Catalog
+from services.feed import Feed
+from services.partitions import Partitions
+from services.publishing import Publisher
+from services.runtime import Runtime
+from services.settings import Settings
+from services.spool import Spool
+from services.study_commits import StudyCommits
+from services.watermarks import Watermarks
+from services.workers import Workers
+from stores.ports import Blobs, Documents
+
+
+def build(
+    settings: Settings,
+    documents: Documents,
+    blobs: Blobs,
+    *,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+    spool_folder: Path,
+    movable: bool,
+) -> Runtime:
+    """A runtime on these stores.
+
+    Args:
+        settings: Of this process.
+        documents: The index.
+        blobs: The instances.
+        now: The time, UTC.
+        new_id: Makes 32 hex digits that nobody else gets.
+        spool_folder: Where large parts wait; on the file system of the blobs when
+            they may be renamed into place.
+        movable: Whether spooled files may be renamed into the blob store.
+    """
+    catalog = Catalog(documents)
+    feed = Feed(documents, now)
+    publisher = Publisher(documents, catalog, feed, now, settings.delete_delay_seconds)
+    runtime = Runtime(
+        settings=settings,
+        documents=documents,
+        blobs=blobs,
+        now=now,
+        new_id=new_id,
+        watermarks=Watermarks(documents, now),
+        catalog=catalog,
+        feed=feed,
+        publisher=publisher,
+        commits=StudyCommits(documents, publisher, now, new_id),
+        partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
+        spool=Spool(spool_folder, movable=movable),
+        workers=Workers(),
+    )
+    publisher.finish_delete = lambda pk: delete.finish(runtime, pk)
+    return runtime
