@@ -271,8 +271,8 @@ def _segment(text: str) -> Segment:
         if part.catch_all:
             raise ValueError("a catch-all must be a segment of its own")
         parameters.append(part)
-        if part.optional and pattern.endswith(r"\."):
-            pattern = pattern[:-2] + r"(?:\.(.+))?"
+        if part.optional and pattern.endswith(r"(.+)\."):
+            pattern = pattern[:-6] + r"(.+?)(?:\.([^.]+))?"
         else:
             pattern += "(.+)"
     return Complex(re.compile(pattern, re.IGNORECASE | re.DOTALL), tuple(parameters))

@@ -1,0 +1,164 @@
+"""`python -m localhost APPDIR`: run a Functions app folder."""
+
+import argparse
+import ipaddress
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from localhost import indexing, keys, process, server, sockets
+from localhost.errors import HostError
+from localhost.process import Role, Setup
+from localhost.supervisor import Supervisor
+
+_DESCRIPTION = """\
+Runs an Azure Functions app (Python, v2 programming model) without Azure: HTTP with
+the real host's routes and function keys, timers, and Durable Functions.
+"""
+_EPILOG = """\
+Settings are environment variables; those of local.settings.json (Values) are added
+where the environment does not have them. host.json is followed as far as it speaks of
+extensions.http.routePrefix, functionTimeout and extensions.durableTask.
+SIGTERM and Ctrl-C let running requests finish; a second one ends at once.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the host; the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        return _run(options)
+    except HostError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    folder = options.app.resolve()
+    data = (options.data or folder / ".localhost").resolve()
+    indexing.apply_local_settings(folder)
+    os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
+    os.environ.setdefault("FUNCTIONS_WORKER_RUNTIME", "python")
+    access = keys.load(data)
+    if options.show_keys:
+        _show_keys(folder, access)
+        return 0
+    setup = _setup(options, folder, data, access)
+    workers = options.workers
+
+    def announce() -> None:
+        plural = "process" if workers == 1 else "processes"
+        sys.stdout.write(f"Ready at {setup.public_url} ({workers} HTTP {plural})\n")
+        sys.stdout.flush()
+
+    if workers > 1:
+        return Supervisor(setup, workers, announce).run()
+    process.run(setup, Role.HTTP | Role.JOBS, announce, lifeline=None)
+    return 0
+
+
+def _setup(
+    options: argparse.Namespace, folder: Path, data: Path, access: keys.Keys
+) -> Setup:
+    serving = server.Serving(
+        cert=options.cert.resolve() if options.cert else None,
+        key=options.key.resolve() if options.key else None,
+        access_log=options.verbose,
+        drain_seconds=options.drain_seconds,
+    )
+    try:
+        server.check_certificate(serving)
+    except OSError as error:
+        raise HostError(f"cannot use the certificate: {error}") from error
+    listener = sockets.listen(options.host, options.port)
+    scheme = "https" if serving.cert else "http"
+    port = listener.getsockname()[1]
+    return Setup(
+        app_folder=folder,
+        data_folder=data,
+        keys=access,
+        listener=listener,
+        rpc_listener=sockets.listen("127.0.0.1", 0),
+        rpc_secret=secrets.token_urlsafe(24),
+        public_url=f"{scheme}://{_reachable(options.host)}:{port}",
+        serving=serving,
+    )
+
+
+def _reachable(host: str) -> str:
+    """A name for a URL: wildcard addresses as localhost, IPv6 in brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{host}]" if address.version == 6 else host
+
+
+def _show_keys(folder: Path, access: keys.Keys) -> None:
+    app = indexing.load(folder)
+    rows = [("master", access.master), ("host", access.host)]
+    rows += [
+        (function.name, access.function(function.name))
+        for function in app.functions
+        if function.trigger.properties.get("authLevel") == "FUNCTION"
+    ]
+    sys.stdout.writelines(f"{name}\t{key}\n" for name, key in rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m localhost",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("app", type=Path, help="folder with function_app.py")
+    parser.add_argument("--host", default="127.0.0.1", help="address (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port, 0 for any (%(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=min(4, os.cpu_count() or 1),
+        help="HTTP processes; 1 runs everything in one process (%(default)s)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder for keys, timers and orchestrations (APP/.localhost)",
+    )
+    parser.add_argument("--cert", type=Path, help="PEM certificate chain: serve HTTPS")
+    parser.add_argument("--key", type=Path, help="PEM private key of --cert")
+    parser.add_argument(
+        "--drain-seconds",
+        type=_positive,
+        default=30,
+        help="time for running requests after SIGTERM (%(default)s)",
+    )
+    parser.add_argument(
+        "--show-keys", action="store_true", help="print the access keys and exit"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="log requests and informational messages"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""uvicorn, with a patience that ends: one listening socket, one application.
+
+uvicorn itself lets a client take for ever over a request head or a body. Here a head
+must be complete within `HEAD_SECONDS`, a body must not pause for `BODY_SECONDS`, and
+a reader must take something within `READ_SECONDS`; a sweep every second closes the
+connections that break this.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from typing_extensions import override
+
+from localhost.extension import Asgi
+
+logger = logging.getLogger(__name__)
+
+HEAD_SECONDS = 30.0
+BODY_SECONDS = 60.0
+READ_SECONDS = 120.0
+KEEP_ALIVE_SECONDS = 75
+MAX_CONNECTIONS = 2000
+BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How requests are served.
+
+    Attributes:
+        cert: PEM certificate chain; None for plain HTTP.
+        key: PEM private key; None when it stands in `cert`.
+        access_log: Log each request.
+        drain_seconds: How long running requests may take after `stop`.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    access_log: bool = False
+    drain_seconds: int = 30
+
+
+class Patience(asyncio.Protocol):
+    """Mixed into uvicorn's protocols: knows since when it waits for its client."""
+
+    loop: asyncio.AbstractEventLoop
+    cycle: Any
+    flow: Any
+    head_since: float | None = None
+    data_at = 0.0
+    full_since: float | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.head_since = self.data_at = self.loop.time()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.data_at = self.loop.time()
+        cycle = self.cycle
+        if self.head_since is None and (cycle is None or cycle.response_complete):
+            self.head_since = self.data_at
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self.head_since = None
+
+    @override
+    def pause_writing(self) -> None:
+        self.full_since = self.loop.time()
+        super().pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self.full_since = None
+        super().resume_writing()
+
+    def waits_too_long(self, now: float) -> bool:
+        """Whether the client has kept us waiting beyond a limit; `now` of the loop."""
+        if self.head_since is not None:
+            return now - self.head_since > HEAD_SECONDS
+        if self.full_since is not None:
+            return now - self.full_since > READ_SECONDS
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.more_body:
+            return False
+        unasked = self.flow.read_paused or cycle.waiting_for_100_continue
+        return not unasked and now - self.data_at > BODY_SECONDS
+
+
+def patient_protocol() -> type[Any]:
+    """The protocol of httptools where that is installed, else of h11."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        return type("PatientProtocol", (Patience, H11Protocol), {})
+    return type("PatientProtocol", (Patience, HttpToolsProtocol), {})
+
+
+class HttpServer(uvicorn.Server):
+    """Serves one application on one socket until `stop`."""
+
+    def __init__(
+        self,
+        application: Asgi,
+        listener: socket.socket,
+        serving: Serving,
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=patient_protocol(),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=serving.access_log,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=serving.drain_seconds,
+                ssl_certfile=serving.cert,
+                ssl_keyfile=serving.key,
+            )
+        )
+        self._listener = listener
+        self._on_started = on_started
+
+    async def run_until_stopped(self) -> None:
+        """Serve; returns when everything is drained after `stop`."""
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            await self.serve(sockets=[self._listener])
+        finally:
+            sweeping.cancel()
+
+    def stop(self) -> None:
+        """Accept nothing more and let running requests finish."""
+        self.should_exit = True
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the server and say so."""
+        await super().startup(sockets=sockets)
+        self._on_started()
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the process, which may run more than one server."""
+        yield
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                late: Any = connection
+                if late.waits_too_long(now):
+                    logger.info("Closing a connection whose client is too slow")
+                    late.transport.abort()
+
+
+def check_certificate(serving: Serving) -> None:
+    """Make sure that certificate and key can be loaded.
+
+    Raises:
+        OSError: A file cannot be read, or does not hold what it should.
+    """
+    if serving.cert:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(serving.cert, serving.key)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of uvloop where that is installed, else asyncio's."""
+    if os.environ.get("LOCALHOST_EVENT_LOOP") != "asyncio":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
