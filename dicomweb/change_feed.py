@@ -4,12 +4,11 @@ Version 1 is read by sequence, version 2 by time. A Microsoft extension of DICOM
 part of the standard.
 """
 
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from dicomweb.errors import InvalidRequest, quoted
 from dicomweb.parameters import Pairs, first_values, flag, whole_number
@@ -41,8 +40,8 @@ class Entry:
         sequence: Counted up from 1.
         timestamp: UTC.
         state: Now, not then.
-        metadata: DICOM JSON text of the instance as it is now, None where it is not
-            asked for or the instance is gone.
+        metadata: DICOM JSON of the instance as it is now, None where it is not asked
+            for or the instance is gone.
     """
 
     sequence: int
@@ -53,7 +52,7 @@ class Entry:
     action: Action
     timestamp: datetime
     state: State
-    metadata: bytes | None = None
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +168,18 @@ def _to_utc(instant: datetime) -> datetime:
         return _FIRST if instant.year == 1 else _LAST
 
 
-def to_json(entries: Sequence[Entry]) -> bytes:
-    """A JSON array of the entries."""
-    return b"[" + b",".join(map(entry_to_json, entries)) + b"]"
-
-
-def entry_to_json(entry: Entry) -> bytes:
-    """A JSON object of the entry; `metadata` only where there are any."""
-    text = json.dumps(
-        {
-            "sequence": entry.sequence,
-            "partitionName": entry.partition_name,
-            "studyInstanceUid": entry.study_instance_uid,
-            "seriesInstanceUid": entry.series_instance_uid,
-            "sopInstanceUid": entry.sop_instance_uid,
-            "action": entry.action.value,
-            "timestamp": entry.timestamp.isoformat(),
-            "state": entry.state.value,
-        },
-        separators=(",", ":"),
-    ).encode()
-    if entry.metadata is None:
-        return text
-    return text[:-1] + b',"metadata":' + entry.metadata + b"}"
+def entry_to_json(entry: Entry) -> dict[str, Any]:
+    """The entry as a JSON object; `metadata` only where there are any."""
+    members: dict[str, Any] = {
+        "sequence": entry.sequence,
+        "partitionName": entry.partition_name,
+        "studyInstanceUid": entry.study_instance_uid,
+        "seriesInstanceUid": entry.series_instance_uid,
+        "sopInstanceUid": entry.sop_instance_uid,
+        "action": entry.action.value,
+        "timestamp": entry.timestamp.isoformat(),
+        "state": entry.state.value,
+    }
+    if entry.metadata is not None:
+        members["metadata"] = entry.metadata
+    return members

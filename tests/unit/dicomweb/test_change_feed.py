@@ -1,6 +1,5 @@
 """Parameters and entries of the change feed."""
 
-import json
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import parse_qsl
 
@@ -14,10 +13,10 @@ from dicomweb.change_feed import (
     SequenceWindow,
     State,
     TimeWindow,
+    entry_to_json,
     parse_include_metadata,
     parse_instant,
     parse_window,
-    to_json,
 )
 from dicomweb.errors import InvalidRequest
 
@@ -125,7 +124,7 @@ def test_the_latest_entry_comes_with_metadata_unless_refused():
         parse_include_metadata([("includeMetadata", "no")])
 
 
-def entry(metadata: bytes | None) -> Entry:
+def entry(metadata: dict | None) -> Entry:
     return Entry(
         7,
         "Microsoft.Default",
@@ -151,6 +150,5 @@ def test_entries_have_camel_case_names_and_pascal_case_words():
         "state": "Replaced",
     }
     metadata = {"00080005": {"vr": "CS", "Value": ["ISO_IR 192"]}}
-    text = to_json([entry(None), entry(json.dumps(metadata).encode())])
-    assert json.loads(text) == [plain, plain | {"metadata": metadata}]
-    assert to_json([]) == b"[]"
+    assert entry_to_json(entry(None)) == plain
+    assert entry_to_json(entry(metadata)) == plain | {"metadata": metadata}
