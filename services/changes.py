@@ -5,10 +5,10 @@ is about is the current one, else `Replaced`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from dicomweb.identifiers import DEFAULT_PARTITION, Partition
+from dicomweb import dataset_json
+from dicomweb.change_feed import Action, Entry, State
+from dicomweb.identifiers import Partition
 from services import documents as doc
 from services import retrieve
 from services.feed import FeedEntry
@@ -16,21 +16,7 @@ from services.runtime import Runtime
 from stores import containers
 from stores.ports import Document, In, Order, Query, Scalar
 
-CURRENT, REPLACED, DELETED = "Current", "Replaced", "Deleted"
 _PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An entry of the feed and the state of its instance now.
-
-    Attributes:
-        metadata: Current DICOM JSON, when asked for and the instance is there.
-    """
-
-    entry: FeedEntry
-    state: str
-    metadata: dict[str, Any] | None = None
 
 
 async def with_states(
@@ -39,7 +25,7 @@ async def with_states(
     *,
     include_metadata: bool,
     base_url: str,
-) -> list[Change]:
+) -> list[Entry]:
     """The entries with states, in the same order.
 
     Args:
@@ -56,22 +42,39 @@ async def with_states(
     for pk, ids in wanted.items():
         for document in await _read(runtime, pk, list(ids), metadata=include_metadata):
             found[(pk, document["id"])] = document
-    decoded: dict[tuple[str, str], dict[str, Any]] = {}
-    changes = []
-    for entry in entries:
-        key = _key(entry)
-        document = found.get(key)
-        if document is None:
-            changes.append(Change(entry, DELETED))
-            continue
-        state = CURRENT if document["w"] == entry.watermark else REPLACED
-        if include_metadata and key not in decoded:
-            base = _base_url(runtime, base_url, entry)
+    metadata: dict[tuple[str, str], bytes] = {}
+    if include_metadata:
+        for key, document in found.items():
             filled = await retrieve.with_metadata(runtime, key[0], document)
-            decoded[key] = retrieve.metadata_object(filled, base)
-        changes.append(Change(entry, state, decoded.get(key)))
+            base = _base_url(runtime, base_url, document["p"])
+            metadata[key] = dataset_json.inflate(doc.metadata_of(filled), base)
     await runtime.documents.flush()
-    return changes
+    return [
+        _changed(entry, found.get(_key(entry)), metadata.get(_key(entry)))
+        for entry in entries
+    ]
+
+
+def _changed(
+    entry: FeedEntry, current: Document | None, metadata: bytes | None
+) -> Entry:
+    if current is None:
+        state = State.DELETED
+    elif current["w"] == entry.watermark:
+        state = State.CURRENT
+    else:
+        state = State.REPLACED
+    return Entry(
+        sequence=entry.sequence,
+        partition_name=entry.partition_name,
+        study_instance_uid=entry.study_instance_uid,
+        series_instance_uid=entry.series_instance_uid,
+        sop_instance_uid=entry.sop_instance_uid,
+        action=Action(entry.action),
+        timestamp=entry.timestamp,
+        state=state,
+        metadata=metadata,
+    )
 
 
 def _key(entry: FeedEntry) -> tuple[str, str]:
@@ -82,10 +85,10 @@ def _key(entry: FeedEntry) -> tuple[str, str]:
     )
 
 
-def _base_url(runtime: Runtime, base_url: str, entry: FeedEntry) -> str:
+def _base_url(runtime: Runtime, base_url: str, partition_name: str) -> str:
     if not runtime.settings.data_partitions:
         return base_url
-    return f"{base_url}/partitions/{entry.partition_name or DEFAULT_PARTITION}"
+    return f"{base_url}/partitions/{partition_name}"
 
 
 async def _read(
@@ -96,7 +99,7 @@ async def _read(
     query = Query(
         In(("id",), (doc.STUDY, *ids)),
         (Order(("id",), descending=True),),
-        (*fields, "state", "flipped"),
+        (*fields, "state", "flipped", "p"),
     )
     rows: list[Document] = []
     after: tuple[Scalar, ...] | None = None
@@ -111,4 +114,7 @@ async def _read(
     if not rows or rows[0]["id"] != doc.STUDY or rows[0]["state"] != doc.LIVE:
         return []
     study = rows[0]
-    return [doc.version_of(study, row, original=False) for row in rows[1:]]
+    return [
+        doc.version_of(study, row, original=False) | {"p": study["p"]}
+        for row in rows[1:]
+    ]

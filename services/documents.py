@@ -19,6 +19,7 @@ import orjson
 from dicomweb.instance import ReadInstance
 
 from dicomweb import attributes, matching
+from dicomweb import frames as frame_index
 from dicomweb.dataset_json import Metadata
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
@@ -193,7 +194,7 @@ def version_of(study: Document, instance: Document, *, original: bool) -> Docume
     if staged and staged["job"] == study.get("flipped"):
         instance = instance | staged | {"z": instance.get("zn", b"")}
     if original and instance["w"] != instance["ow"]:
-        first = instance.get("first", {})
+        first: Document = instance.get("first", {})
         return instance | first | {"cw": instance["w"], "w": instance["ow"]}
     return instance
 
@@ -206,7 +207,7 @@ def metadata_of(instance: Document) -> Metadata:
 def frames_of(instance: Document) -> FrameIndex | None:
     """Frame index; `fx` must have been read or filled in."""
     value = instance.get("fx")
-    return None if value is None else FrameIndex.from_json(value)
+    return None if value is None else frame_index.from_json(value)
 
 
 # --- side blobs ------------------------------------------------------------------
@@ -247,7 +248,8 @@ def move_large_fields(
 def put_back_metadata(instance: Document, blob: bytes) -> Document:
     """The document with what its metadata blob holds."""
     line, _, data = blob.partition(b"\n")
-    return instance | orjson.loads(line) | {"z": data}
+    described: Document = orjson.loads(line)
+    return instance | described | {"z": data}
 
 
 # --- query tags ------------------------------------------------------------------
@@ -406,7 +408,7 @@ def search_fields(
     elements: Elements, searchable: Iterable[attributes.Attribute]
 ) -> dict[str, Scalar]:
     """Values by keyword as searches compare them; those without a value are missing."""
-    fields = {}
+    fields: dict[str, Scalar] = {}
     for attribute in searchable:
         element = elements.get(attribute.tag)
         if element is not None:

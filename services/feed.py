@@ -36,6 +36,7 @@ MAX_PAGES = 40
 MAX_ENTRIES = 2000
 _TRIES = 200
 _ENTRY_BYTES = 200
+_LATEST = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -200,15 +201,19 @@ class Feed:
         ]
 
     async def by_time(
-        self, start: datetime, end: datetime, offset: int, limit: int
+        self, start: datetime | None, end: datetime | None, offset: int, limit: int
     ) -> list[FeedEntry]:
         """Entries with start <= timestamp < end, less the first `offset`.
+
+        None means the beginning and the end of time.
 
         What is published later gets a later time than `end`, so a reader that asks
         window after window misses nothing.
         """
-        await self._raise_floor(min(end, self._now()))
-        low, high = microseconds(start), microseconds(end) - 1
+        now = self._now()
+        await self._raise_floor(min(end or now, now))
+        low = None if start is None else microseconds(start)
+        high = _LATEST if end is None else microseconds(end) - 1
         where = Range(("ts",), low=low, high=high)
         first = await self._first_sequence(where)
         if first is None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -142,16 +142,15 @@ class Partitions:
         count: Operation = (
             Replace(after, if_etag=counter["_etag"]) if counter else Create(after)
         )
-        operations: Sequence[Operation] = [Create(row), count]
         result = await self._documents.batch(
-            containers.SYSTEM, PARTITION_KEY, operations
+            containers.SYSTEM, PARTITION_KEY, [Create(row), count]
         )
         if isinstance(result, Committed):
             await self._documents.flush()
             return True
         return False
 
-    async def list(self) -> list[ListedPartition]:
+    async def all(self) -> list[ListedPartition]:
         """All partitions, the default one first, then as they were created.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from dicomweb import dataset_json, rendering, transcoding
+from dicomweb import dataset_json, rendering, scan, transcoding
 from dicomweb.errors import InvalidRequest, NotAcceptable, NotFound
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
@@ -293,7 +293,7 @@ async def metadata(
         NotFound: No such study, series or instance.
     """
     documents = await find_instances(runtime, scope, METADATA_FIELDS, original=original)
-    newest = max(document.get("cw", document["w"]) for document in documents)
+    newest = max(int(document.get("cw", document["w"])) for document in documents)
     if scope.sop_instance_uid is not None:
         return MetadataAnswer(str(newest), documents)
     return MetadataAnswer(f"{newest}-{len(documents)}", documents)
@@ -440,7 +440,7 @@ class _FrameReader:
             self._check_size()
             data = await self._runtime.blobs.read_range(self._name, 0, document["len"])
             self._whole = await self._runtime.workers.run(
-                8 * len(data), transcoding.inflate_file, data
+                8 * len(data), _inflated, data
             )
 
     def _check_size(self) -> None:
@@ -507,22 +507,27 @@ class _FrameReader:
         for frame_number in frame_numbers[1:]:
             yield await self.transcode(frame_number, target, dataset)
 
-    async def bulk_value(self, path: str) -> bytes | None:
-        """Bytes of a binary element (a palette), or None."""
+    async def bulk_value(self, path: str) -> bytes:
+        """Bytes of a binary element (a palette); none where it is absent."""
         for bulk_path, _vr, offset, length in self._document.get("b", ()):
             if bulk_path == path:
                 if self._whole is not None:
                     return self._whole[offset : offset + length]
                 name = doc.current_blob_name(self._pk, self._document)
                 return await self._runtime.blobs.read_range(name, offset, length)
-        return None
+        return b""
 
 
 # --- rendered ----------------------------------------------------------------------
 
 
 async def rendered(
-    runtime: Runtime, scope: Scope, frame_number: int, *, media_type: str, quality: int
+    runtime: Runtime,
+    scope: Scope,
+    frame_number: int,
+    *,
+    media_type: rendering.MediaType,
+    quality: int,
 ) -> bytes:
     """One frame as JPEG or PNG; exactly that frame is read and decoded.
 
@@ -546,9 +551,7 @@ async def rendered(
     description = rendering.describe(dataset, frame_index=frame_number - 1)
     if description.decoded_bytes > runtime.settings.max_transcode_bytes:
         raise NotAcceptable("The frame is too large to be rendered.")
-    palette = None
-    if description.photometric_interpretation == "PALETTE COLOR":
-        palette = [await reader.bulk_value(tag) for tag in _PALETTE_DATA]
+    palette = [await reader.bulk_value(tag) for tag in description.palette_tags]
     frame = await reader.read(frame_number)
     return await runtime.workers.run(
         3 * description.decoded_bytes,
@@ -558,11 +561,13 @@ async def rendered(
         description,
         media_type=media_type,
         quality=quality,
-        palette=palette,
+        palette=palette or None,
     )
 
 
-_PALETTE_DATA = ("00281201", "00281202", "00281203")
+def _inflated(file: bytes) -> bytes:
+    """The file with its data set inflated, as frame and bulk offsets count it."""
+    return bytes(scan.scan(file).buffer)
 
 
 # --- bulk data ---------------------------------------------------------------------
@@ -596,7 +601,7 @@ async def read_bulk_data(
     start = bulk.offset + offset
     if bulk.file.document.get("defl"):
         data = await runtime.blobs.read_range(bulk.file.name, 0, bulk.file.size_bytes)
-        whole = await runtime.workers.run(8 * len(data), transcoding.inflate_file, data)
+        whole = await runtime.workers.run(8 * len(data), _inflated, data)
         yield whole[start : start + length]
         return
     async for chunk in runtime.blobs.read(bulk.file.name, offset=start, length=length):

@@ -451,7 +451,7 @@ def _field_name(item: Filter) -> str:
     return f"t{item.attribute.key}"
 
 
-def _condition(item: Filter) -> Condition:
+def _condition(item: Filter) -> Condition:  # noqa: PLR0911 - one for each match
     if item.attribute.level is Level.STUDY and _field_name(item) == "ModalitiesInStudy":
         return _modalities(item)
     group = "f" if isinstance(item.attribute, Attribute) else "x"

@@ -70,12 +70,8 @@ def _ncrontab(value: str) -> str:
     return value
 
 
-def _setting(
-    default: Any, parse: Callable[[str], Any], meaning: str, name: str = ""
-) -> Any:
-    return field(
-        default=default, metadata={"parse": parse, "meaning": meaning, "name": name}
-    )
+def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
 
 _MAX_FILE = 2_147_483_647
@@ -83,6 +79,7 @@ _MAX_FILE = 2_147_483_647
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    # ruff: noqa: RUF009 - `_setting` only makes fields
     """The settings of one process; the variable of a field is `DICOM_` + its name."""
 
     store: str = _setting(
@@ -227,8 +224,7 @@ class Settings:
                 bool(environment.get("WEBSITE_INSTANCE_ID"))
                 and not self.security
                 and not self.allow_anonymous,
-                "DICOM_SECURITY: must be true on Azure, or say"
-                " DICOM_ALLOW_ANONYMOUS=true",
+                "DICOM_SECURITY: must be true on Azure unless DICOM_ALLOW_ANONYMOUS is",
             ),
         )
         return [message for wrong, message in checks if wrong]

@@ -1,5 +1,6 @@
 """Puts a process's services together."""
 
+import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +26,7 @@ def build(
     *,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-    spool_folder: Path,
-    movable: bool,
+    spool_folder: Path | None,
 ) -> Runtime:
     """A runtime on these stores.
 
@@ -36,9 +36,8 @@ def build(
         blobs: The instances.
         now: The time, UTC.
         new_id: Makes 32 hex digits that nobody else gets.
-        spool_folder: Where large parts wait; on the file system of the blobs when
-            they may be renamed into place.
-        movable: Whether spooled files may be renamed into the blob store.
+        spool_folder: Where large parts wait when the blob store may rename them into
+            place; None where it cannot, they wait in the temporary folder then.
     """
     catalog = Catalog(documents)
     feed = Feed(documents, now)
@@ -55,7 +54,10 @@ def build(
         publisher=publisher,
         commits=StudyCommits(documents, publisher, now, new_id),
         partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
-        spool=Spool(spool_folder, movable=movable),
+        spool=Spool(
+            spool_folder or Path(tempfile.gettempdir()),
+            movable=spool_folder is not None,
+        ),
         workers=Workers(),
     )
     publisher.finish_delete = lambda pk: delete.finish(runtime, pk)
