@@ -5,7 +5,8 @@ folders it stands in are synced. So a blob is there whole or not at all, also af
 loss of power.
 """
 
-# ruff: noqa: PTH - paths are texts here: Path objects cost more than the calls
+# Paths are texts here: Path objects cost more than the system calls.
+# ruff: noqa: PTH108, PTH116
 
 import asyncio
 import os

@@ -49,13 +49,11 @@ class Seek:
     Attributes:
         where: SQL on the columns p, s, v, o of the index.
         ordered: The rows come in the natural order by themselves.
-        exact: No row of it fails the condition.
     """
 
     where: str
     parameters: Parameters
     ordered: bool = False
-    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +164,36 @@ def _on_column(column: str, condition: Condition) -> Seek | None:
             return _between(column, start, prefix_end(start), "<")
         case Range(_, low, high):
             return _between(column, low, high, "<=")
+        case Or(conditions):
+            return _alternatives(column, conditions)
         case _:
             return None
+
+
+def _alternatives(column: str, conditions: Sequence[Condition]) -> Seek | None:
+    seeks = [_on_column(column, part) for part in conditions]
+    known = [seek for seek in seeks if seek is not None]
+    if not known or len(known) < len(seeks):
+        return None
+    joined = " OR ".join(f"({seek.where})" for seek in known)
+    return Seek(
+        f"({joined})", tuple(value for seek in known for value in seek.parameters)
+    )
+
+
+def _id_limit(condition: Condition) -> Seek | None:
+    """What the condition says of the id: a superset, None when nothing."""
+    if isinstance(condition, Or):
+        if not all(path_of(part) == ("id",) for part in condition.conditions):
+            return None
+    elif path_of(condition) != ("id",):
+        return None
+    return _on_column("id", condition)
+
+
+def by_id(condition: Condition | None) -> bool:
+    """Whether the documents are named by their ids."""
+    return any(_id_limit(part) is not None for part in conjuncts(condition))
 
 
 def _between(column: str, low: Stored | None, high: Stored | None, upper: str) -> Seek:
@@ -213,7 +239,6 @@ def _any_of(
     return Seek(
         "(" + " OR ".join(f"({seek.where})" for seek in known) + ")",
         tuple(value for seek in known for value in seek.parameters),
-        exact=all(seek.exact for seek in known),
     )
 
 
@@ -306,35 +331,39 @@ def count_statement(layout: Layout, seek: Seek) -> str:
 def rows_statement(
     layout: Layout, shape: Shape, seek: Seek, also: Sequence[Seek], columns: str
 ) -> tuple[str, Parameters]:
-    """Documents of a seek that are in all of `also`, in the natural order if wanted."""
+    """Documents of a seek that are in all of `also`, in the natural order if wanted.
+
+    An ordered seek is walked as it stands. The rows of another are sorted first, by
+    themselves: the LIMIT keeps SQLite from sorting them together with the documents,
+    which would read them all.
+    """
+    index, documents = layout.index, layout.documents
     where = seek.where + "".join(
-        f" AND n IN (SELECT n FROM {layout.index} WHERE {each.where})"  # noqa: S608
+        f" AND i.n IN (SELECT n FROM {index} WHERE {each.where})"  # noqa: S608 - our own names
         for each in also
     )
     direction = "DESC" if shape.descending else "ASC"
-    order = f" ORDER BY s {direction}, o {direction}" if shape.natural else ""
-    distinct = "" if seek.ordered else "DISTINCT "
-    return (
-        f"SELECT {columns} FROM (SELECT {distinct}s, o, n FROM {layout.index}"  # noqa: S608
-        f" WHERE {where}{order}) AS i CROSS JOIN {layout.documents} AS d"
-        " ON d.n = i.n",
-        tuple(value for each in (seek, *also) for value in each.parameters),
-    )
+    order = f" ORDER BY i.s {direction}, i.o {direction}" if shape.natural else ""
+    parameters = tuple(value for each in (seek, *also) for value in each.parameters)
+    joined = f"CROSS JOIN {documents} AS d ON d.n = i.n"
+    if seek.ordered:
+        return (
+            f"SELECT {columns} FROM {index} AS i {joined} WHERE {where}{order}",  # noqa: S608
+            parameters,
+        )
+    rows = f"SELECT DISTINCT s, o, n FROM {index} AS i WHERE {where}{order} LIMIT -1"  # noqa: S608
+    return f"SELECT {columns} FROM ({rows}) AS i {joined}", parameters  # noqa: S608
 
 
 def partition_statement(
     layout: Layout, partition_key: str, query: Query, columns: str
 ) -> tuple[str, Parameters]:
     """Documents of a partition by id; conditions on the id are key look-ups."""
-    limits = [
-        seek
-        for part in conjuncts(query.where)
-        if path_of(part) == ("id",) and (seek := _on_column("id", part))
-    ]
+    limits = [seek for part in conjuncts(query.where) if (seek := _id_limit(part))]
     where = _joined([Seek("pk = ?", (partition_key,)), *limits])
     direction = "DESC" if query.order[-1].descending else "ASC"
-    return (
+    statement = (
         f"SELECT {columns} FROM {layout.documents} AS d WHERE {where.where}"  # noqa: S608
-        f" ORDER BY id {direction}",
-        where.parameters,
+        f" ORDER BY id {direction}"
     )
+    return statement, where.parameters

@@ -68,11 +68,14 @@ class Layout:
 
 
 def layout_of(spec: ContainerSpec) -> Layout:
-    """The layout: scope and order are those of the container's first composite."""
+    """The layout: scope and order are those of the container's first composite.
+
+    A container without one is read partition by partition, by its first path.
+    """
     if spec.composites:
         scope, order = spec.composites[0][0].path, spec.composites[0][1].path
     else:
-        scope, order = spec.indexed[0], ("id",)
+        scope, order = ("pk",), spec.indexed[0]
     fields = tuple(path for path in spec.indexed if path not in (scope, order))
     return Layout(spec.name, scope, order, fields)
 
@@ -114,10 +117,13 @@ def _key(document: Document, path: FieldPath) -> Stored:
 
 def rows(layout: Layout, partition_key: str, document: Document) -> set[Row]:
     """The index rows of a document."""
-    scope, order = _key(document, layout.scope), _key(document, layout.order)
+    order = _key(document, layout.order)
+    scope: Stored = partition_key
+    if layout.scope != ("pk",):
+        scope = _key(document, layout.scope)
     found: set[Row] = {
         (ALL_PATH, scope, NONE, order),
-        (PARTITION_PATH, scope, partition_key, order),
+        (PARTITION_PATH, scope, partition_key[:CUT_CHARACTERS], order),
     }
     for path in layout.fields:
         if path[-1] == "*":

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,11 +28,11 @@ from stores.ports import (
 from stores.query_sql import (
     Seek,
     Shape,
+    by_id,
     conjuncts,
     count_statement,
     everything,
     partition_statement,
-    path_of,
     rows_statement,
     seek_of,
     shape_of,
@@ -121,16 +122,18 @@ def run(connection: sqlite3.Connection, search: Search, now_seconds: float) -> P
     if search.partition_key is None:
         shape = shape_of(search.layout, search.query, search.after)
         runner = _Run(connection, search, search.query, shape, now_seconds)
-        return runner.cross_partition_page()
+        return runner.indexed_page()
     inside = Equals(("pk",), search.partition_key)
     parts = conjuncts(search.query.where)
     query = replace(search.query, where=And((inside, *parts)))
     shape = shape_of(search.layout, query, search.after)
     runner = _Run(connection, search, query, shape, now_seconds)
-    by_id = any(path_of(part) == ("id",) for part in parts)
-    if shape.natural and not by_id and search.layout.order != ("id",):
-        return runner.partition_page_in_order(inside)
-    return runner.partition_page(search.partition_key)
+    if by_id(search.query.where) or not shape.scope_fixed:
+        return runner.partition_page(search.partition_key)
+    if [key.path for key in query.order] == [("id",)]:
+        with suppress(_TooManyRefused):
+            return runner.partition_page(search.partition_key, MAX_REFUSED_DOCUMENTS)
+    return runner.indexed_page()
 
 
 class _Run:
@@ -156,27 +159,24 @@ class _Run:
 
     # --- ways to the documents --------------------------------------------------
 
-    def partition_page_in_order(self, inside: Equals) -> Page:
-        seek = seek_of(self._search.layout, self._shape, inside)
-        assert seek is not None
-        return self.page_in_order(self.rows(seek))
-
     def rows(self, seek: Seek, also: Sequence[Seek] = ()) -> Iterator[Any]:
         statement, parameters = rows_statement(
             self._search.layout, self._shape, seek, also, self._columns
         )
         return self._connection.execute(statement, parameters)
 
-    def partition_page(self, partition_key: str) -> Page:
+    def partition_page(self, partition_key: str, budget: int | None = None) -> Page:
+        """A page by a walk along the ids of the partition."""
         statement, parameters = partition_statement(
             self._search.layout, partition_key, self._query, self._columns
         )
         found = self._connection.execute(statement, parameters)
         if [key.path for key in self._order] == [("id",)]:
-            return self.page_in_order(found)
+            return self.page_in_order(found, budget)
         return self.page_sorted(found)
 
-    def cross_partition_page(self) -> Page:
+    def indexed_page(self) -> Page:
+        """A page by whichever way through the index looks cheapest."""
         seeks = [
             seek
             for part in self._shape.rest
