@@ -1,0 +1,56 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from dicomweb import frames, identifiers, multipart, pixels, query, scan
+from services import spool, workers
+
+PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ("parts of a multipart body", f"{multipart.MAX_PARTS:,}"),
+        ("header of a part", f"{multipart.MAX_HEADER_BYTES // 1024} KiB"),
+        ("boundary", f"{multipart.MAX_BOUNDARY_CHARACTERS} characters"),
+        ("UID", f"{identifiers.UID_CHARACTERS} characters"),
+        (
+            "results of a search",
+            f"{query.DEFAULT_LIMIT} unless asked, at most {query.MAX_LIMIT}; more by "
+            + 'the `Link` header with `rel="next"`',
+        ),
+        (
+            "`offset` of a search",
+            f"{query.MAX_OFFSET:,}; beyond it follow the `Link` header",
+        ),
+        ("nesting of sequences", f"{scan.MAX_DEPTH} levels"),
+        ("elements", f"{scan.MAX_ELEMENTS:,}"),
+        (
+            "dataset of a deflated file, inflated",
+            f"{scan.MAX_INFLATED_BYTES // MIB} MiB",
+        ),
+        (
+            "values that stand in the DICOM JSON, all together",
+            f"{scan.MAX_INLINE_BYTES // MIB} MiB; larger single values become bulk data",
+        ),
+        ("fragments of Pixel Data", f"{frames.MAX_FRAGMENTS:,}"),
+        ("one decoded frame", f"{pixels.MAX_DECODED_BYTES // MIB} MiB"),
+        (
+            "memory for bodies that are being received",
+            f"{spool.MEMORY_BYTES // MIB} MiB; the rest waits in files in the data "
+            + "folder",
+        ),
+        (
+            "threads that decode and render",
+            f"{workers.MAX_THREADS}, or as many as there are cores",
+        ),
+        ("memory for decoded frames", f"{workers.DECODED_BYTES // MIB} MiB"),
+        ("wait for a free thread", f"{workers.WAIT_SECONDS:.0f} s, then 503"),
+    ],
+)
+def test_the_documented_limit_is_the_one_in_force(row, text):
+    found = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", PAGE, re.MULTILINE)
+    assert found == [text]
