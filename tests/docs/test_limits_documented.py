@@ -8,6 +8,7 @@ from services import spool, workers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 MIB = 1024 * 1024
+LINK = "the `Link` header leads on"
 
 
 @pytest.mark.parametrize(
@@ -19,8 +20,7 @@ MIB = 1024 * 1024
         ("UID", f"{identifiers.UID_CHARACTERS} characters"),
         (
             "results of a search",
-            f"{query.DEFAULT_LIMIT} unless asked, at most {query.MAX_LIMIT}; more by "
-            + 'the `Link` header with `rel="next"`',
+            f"{query.DEFAULT_LIMIT} unless asked, at most {query.MAX_LIMIT}; {LINK}",
         ),
         (
             "`offset` of a search",
@@ -40,8 +40,7 @@ MIB = 1024 * 1024
         ("one decoded frame", f"{pixels.MAX_DECODED_BYTES // MIB} MiB"),
         (
             "memory for bodies that are being received",
-            f"{spool.MEMORY_BYTES // MIB} MiB; the rest waits in files in the data "
-            + "folder",
+            f"{spool.MEMORY_BYTES // MIB} MiB; the rest goes to files",
         ),
         (
             "threads that decode and render",
