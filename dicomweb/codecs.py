@@ -172,7 +172,7 @@ def _jpeg_2000_codestream(samples: Samples, precision: int, *, is_rgb: bool) -> 
     if min(samples.shape[:2]) >= _OPENJPEG_PIXELS:
         from openjpeg.utils import encode_array
 
-        codestream = encode_array(
+        codestream: bytes | bytearray = encode_array(
             samples,
             bits_stored=precision,
             photometric_interpretation=1 if is_rgb else 0,

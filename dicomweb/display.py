@@ -2,22 +2,28 @@
 
 Import it only where pixels are needed: it brings numpy in. Grey values of up to 16
 bits go through one table, so the cost hardly depends on the steps in it. PS3.3 C.11.1,
-C.11.2, C.7.6.3.1.2, C.7.9; PS3.4 N.2.
+C.11.2, C.7.6.3.1.2, C.7.9.2; PS3.4 N.2.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicomweb.codecs import Decoded, Samples
 from dicomweb.errors import NotAcceptable
-from dicomweb.pixels import LookupTable, PaletteDescriptor, PixelDescription, Window
+from dicomweb.pixels import (
+    SEGMENTED_PALETTE_TAGS,
+    LookupTable,
+    PaletteDescriptor,
+    PixelDescription,
+    Window,
+)
 
 Values = NDArray[np.float64]
 
 _TABLE_BITS = 16
+_DISCRETE, _LINEAR, _INDIRECT = range(3)
 
 # Rows: R, G, B; columns: Y, Cb, Cr less their offsets.
 _FULL_RANGE = np.array(
@@ -199,31 +205,76 @@ def _palette_color(
     if description.palette is None or palette is None or len(palette) != 3:
         raise NotAcceptable("The image's palette is missing.")
     indexes = samples[:, :, 0].astype(np.int64)
-    channels = [
-        _channel(data, descriptor, big_endian=big_endian)
-        for data, descriptor in zip(palette, description.palette, strict=True)
-    ]
-    return np.stack(
-        [
-            channel[np.clip(indexes - descriptor.first, 0, len(channel) - 1)]
-            for channel, descriptor in zip(channels, description.palette, strict=True)
-        ],
-        axis=2,
-    )
+    is_segmented = description.palette_tags == SEGMENTED_PALETTE_TAGS
+    expand = _segmented_entries if is_segmented else _entries
+    planes = []
+    for data, descriptor in zip(palette, description.palette, strict=True):
+        entries = expand(data, descriptor, big_endian=big_endian)
+        levels = _entry_levels(entries, descriptor)
+        planes.append(levels[np.clip(indexes - descriptor.first, 0, len(levels) - 1)])
+    return np.stack(planes, axis=2)
 
 
-def _channel(
+def _entries(
     data: bytes, descriptor: PaletteDescriptor, *, big_endian: bool
-) -> NDArray[Any]:
-    """8-bit levels of one channel's table.
-
-    Entries of 8 bits are stored one in a byte or one in a word; some files declare 16
-    bits although their entries use 8.
-    """
+) -> Samples:
+    """The entries of one channel's table; those of 8 bits may be stored in words."""
     if len(data) < descriptor.entries:
         raise NotAcceptable("The image's palette is incomplete.")
     if len(data) < 2 * descriptor.entries:
         return np.frombuffer(data, np.uint8, descriptor.entries)
-    words = np.frombuffer(data, ">u2" if big_endian else "<u2", descriptor.entries)
-    is_wide = descriptor.bits > 8 and int(words.max()) > 255
-    return (words >> 8 if is_wide else words).astype(np.uint8)
+    return np.frombuffer(data, ">u2" if big_endian else "<u2", descriptor.entries)
+
+
+def _entry_levels(entries: Samples, descriptor: PaletteDescriptor) -> Samples:
+    """8-bit levels; some files declare 16 bits although their entries use 8."""
+    is_wide = descriptor.bits > 8 and int(entries.max()) > 255
+    return (entries >> 8 if is_wide else entries).astype(np.uint8)
+
+
+def _segmented_entries(
+    data: bytes, descriptor: PaletteDescriptor, *, big_endian: bool
+) -> Samples:
+    """The entries that the segments of one channel stand for.
+
+    Source: PS3.3 C.7.9.2.
+    """
+    word = "u1" if descriptor.bits == 8 else ">u2" if big_endian else "<u2"
+    width = np.dtype(word).itemsize
+    words = np.frombuffer(data, word, len(data) // width).tolist()
+    entries: list[int] = []
+    position = 0
+    while len(entries) < descriptor.entries and position + 2 < len(words):
+        if words[position] == _INDIRECT:
+            count, low, high = words[position + 1 : position + 4]
+            start = (low | high << 8 * width) // width
+            for _ in range(count):
+                start = _append_segment(words, start, entries, descriptor.entries)
+            position += 4
+        else:
+            position = _append_segment(words, position, entries, descriptor.entries)
+    if len(entries) < descriptor.entries:
+        raise NotAcceptable("The image's palette is incomplete.")
+    return np.array(entries[: descriptor.entries], np.uint16)
+
+
+def _append_segment(
+    words: list[int], position: int, entries: list[int], wanted: int
+) -> int:
+    """Adds one discrete or linear segment; where the next one starts.
+
+    Raises:
+        ValueError: It is neither, or it adds no entry or too many.
+    """
+    kind, count = words[position : position + 2]
+    if not 0 < count <= wanted - len(entries):
+        raise ValueError("not as many entries as declared")
+    if kind == _DISCRETE:
+        entries += words[position + 2 : position + 2 + count]
+        return position + 2 + count
+    if kind == _LINEAR and entries:
+        # The line starts after the entry before it and ends with the given value.
+        line = np.linspace(entries[-1], words[position + 2], count + 1)[1:]
+        entries += np.rint(line).astype(int).tolist()
+        return position + 3
+    raise ValueError("unknown kind of segment")

@@ -19,7 +19,10 @@ MAX_DECODED_BYTES = 256 << 20
 """Most bytes of pixel values that are decoded at a time."""
 
 PALETTE_TAGS = ("00281201", "00281202", "00281203")
-"""Red, green, blue Palette Color Lookup Table Data: bulk data that `render` needs."""
+"""Red, green, blue Palette Color Lookup Table Data."""
+
+SEGMENTED_PALETTE_TAGS = ("00281221", "00281222", "00281223")
+"""The same, written as segments."""
 
 _DESCRIPTOR_TAGS = ("00281101", "00281102", "00281103")
 _WORD_BITS = (1, 8, 16, 32, 64)
@@ -94,6 +97,8 @@ class PixelDescription:
         modality_lut: In place of slope and intercept.
         voi_lut: Used if there is no window.
         palette: Red, green, blue; None if it is not PALETTE COLOR or they are damaged.
+        palette_tags: The elements that hold the tables and that `render` is given;
+            empty if it is not PALETTE COLOR.
         padding: Lowest and highest value that is background and no measurement.
     """
 
@@ -114,6 +119,7 @@ class PixelDescription:
     modality_lut: LookupTable | None = None
     voi_lut: LookupTable | None = None
     palette: tuple[PaletteDescriptor, ...] | None = None
+    palette_tags: tuple[str, ...] = ()
     padding: tuple[int, int] | None = None
 
     @property
@@ -182,14 +188,22 @@ def describe(dataset_json: Json, frame_index: int = 0) -> PixelDescription:
         voi_lut=_lookup_table(voi, "00283010")
         or _lookup_table(dataset_json, "00283010"),
         palette=_palette(dataset_json) if is_palette else None,
+        palette_tags=_palette_tags(dataset_json) if is_palette else (),
         padding=_padding(dataset_json),
     )
 
 
 def inline_palette(dataset_json: Json) -> tuple[bytes, ...] | None:
     """Red, green and blue tables that the JSON itself holds; None if it holds none."""
-    tables = tuple(_inline(dataset_json, tag) for tag in PALETTE_TAGS)
+    tables = tuple(_inline(dataset_json, tag) for tag in _palette_tags(dataset_json))
     return None if b"" in tables else tables
+
+
+def _palette_tags(dataset_json: Json) -> tuple[str, ...]:
+    """The elements that hold the palette."""
+    is_plain = any(tag in dataset_json for tag in PALETTE_TAGS)
+    is_segmented = any(tag in dataset_json for tag in SEGMENTED_PALETTE_TAGS)
+    return SEGMENTED_PALETTE_TAGS if is_segmented and not is_plain else PALETTE_TAGS
 
 
 def _values(dataset: Json, tag: str) -> Sequence[Any]:

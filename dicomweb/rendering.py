@@ -10,7 +10,6 @@ from typing import Literal
 from dicomweb.errors import NotAcceptable
 from dicomweb.pixels import (
     MAX_DECODED_BYTES,
-    PALETTE_TAGS,
     PixelDescription,
     describe,
     inline_palette,
@@ -18,7 +17,6 @@ from dicomweb.pixels import (
 
 __all__ = [
     "MAX_DECODED_BYTES",
-    "PALETTE_TAGS",
     "PixelDescription",
     "describe",
     "inline_palette",
@@ -48,7 +46,7 @@ def render(
         description: From `describe`, for the same frame.
         media_type: Of the answer.
         quality: 1 to 100; PNG has none.
-        palette: Values of `PALETTE_TAGS`, if the image is PALETTE COLOR.
+        palette: Values of `description.palette_tags`, if the image is PALETTE COLOR.
 
     Raises:
         NotAcceptable: The frame cannot be decoded or shown.
