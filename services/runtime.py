@@ -11,6 +11,7 @@ from services.publishing import Publisher
 from services.settings import Settings
 from services.spool import Spool
 from services.study_commits import StudyCommits
+from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
 from stores.ports import Blobs, Documents
@@ -39,6 +40,7 @@ class Runtime:
     publisher: Publisher
     commits: StudyCommits
     partitions: Partitions
+    tags: TagRegistry
     spool: Spool
     workers: Workers
 

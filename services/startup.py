@@ -14,6 +14,7 @@ from services.runtime import Runtime
 from services.settings import Settings
 from services.spool import Spool
 from services.study_commits import StudyCommits
+from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
 from stores.ports import Blobs, Documents
@@ -54,6 +55,7 @@ def build(
         publisher=publisher,
         commits=StudyCommits(documents, publisher, now, new_id),
         partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
+        tags=TagRegistry(documents),
         spool=Spool(
             spool_folder or Path(tempfile.gettempdir()),
             movable=spool_folder is not None,

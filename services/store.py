@@ -20,12 +20,12 @@ from dicomweb import instance
 from dicomweb.errors import DicomwebError, PayloadTooLarge, StoreUnavailable
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd
-from dicomweb.query_tags import QueryTag
 from dicomweb.store_response import FailureReason, Refused, Stored
 from services import documents as doc
 from services.runtime import Runtime
 from services.spool import SpooledPart
 from services.study_commits import NewInstance, StoreResult
+from services.tag_registry import Registry
 from stores.ports import BytesSource, Document, Source
 
 logger = logging.getLogger(__name__)
@@ -45,18 +45,6 @@ class StoreOutcome:
 
     results: list[Stored | Refused] = field(default_factory=list)
     multiple_values: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class QueryTags:
-    """The query tags that new instances are indexed with.
-
-    Attributes:
-        version: Of the registry they were read from.
-    """
-
-    tags: tuple[QueryTag, ...] = ()
-    version: int = 0
 
 
 @dataclass(slots=True)
@@ -82,7 +70,7 @@ class _Request:
     partition: Partition
     study_instance_uid: str | None
     version: int
-    query_tags: QueryTags
+    registry: Registry
     results: list[Stored | Refused | None] = field(default_factory=list)
     window: list[_Candidate] = field(default_factory=list)
     window_bytes: int = 0
@@ -100,7 +88,6 @@ async def store_instances(
     *,
     study_instance_uid: str | None,
     version: int,
-    query_tags: QueryTags | None = None,
 ) -> StoreOutcome:
     """Stores every instance of the request that can be stored.
 
@@ -110,7 +97,6 @@ async def store_instances(
         events: Parts of the body as they arrive.
         study_instance_uid: If given, instances of other studies are refused.
         version: API version, 1 or 2 (validation differs).
-        query_tags: Extended query tags; none when None.
 
     Raises:
         PayloadTooLarge: A part is over the limit.
@@ -119,9 +105,8 @@ async def store_instances(
 
     Source: PS3.18 10.5.
     """
-    request = _Request(
-        runtime, partition, study_instance_uid, version, query_tags or QueryTags()
-    )
+    registry = await runtime.tags.current()
+    request = _Request(runtime, partition, study_instance_uid, version, registry)
     part: SpooledPart | None = None
     try:
         async for event in events:
@@ -189,7 +174,7 @@ async def _read(request: _Request, part: SpooledPart) -> ReadInstance | Refused:
             part.buffer,
             study_instance_uid=request.study_instance_uid,
             version=request.version,
-            query_tags=request.query_tags.tags,
+            query_tags=request.registry.indexed,
             full_validation=request.runtime.settings.full_validation,
         )
 
@@ -330,7 +315,7 @@ def _new_instance(
         size_bytes=part.size_bytes,
         sha256=part.sha256,
         created=reserved.isoformat(),
-        query_tags=request.query_tags.tags,
+        query_tags=request.registry.indexed,
     )
     name = doc.current_blob_name(candidate.pk, document)
     blobs: list[tuple[str, Source]] = [(name, part.source())]
@@ -343,8 +328,8 @@ def _new_instance(
         document=document,
         json_bytes=len(orjson.dumps(plain)) + len(document.get("z", b"")) * 4 // 3,
         reserved=reserved,
-        query_tags=request.query_tags.tags,
-        tags_version=request.query_tags.version,
+        query_tags=request.registry.indexed,
+        tags_version=request.registry.version,
     )
     return new, blobs
 
