@@ -1,9 +1,8 @@
 """uvicorn, with a patience that ends: one listening socket, one application.
 
 uvicorn itself lets a client take for ever over a request head or a body. Here a head
-must be complete within `HEAD_SECONDS`, a body must not pause for `BODY_SECONDS`, and
-a reader must take something within `READ_SECONDS`; a sweep every second closes the
-connections that break this.
+must be complete in time, a body must not pause for too long, and a reader must take
+something now and then; a sweep every second closes connections that break this.
 """
 
 import asyncio
@@ -24,9 +23,6 @@ from localhost.extension import Asgi
 
 logger = logging.getLogger(__name__)
 
-HEAD_SECONDS = 30.0
-BODY_SECONDS = 60.0
-READ_SECONDS = 120.0
 KEEP_ALIVE_SECONDS = 75
 MAX_CONNECTIONS = 2000
 BACKLOG = 2048
@@ -41,12 +37,19 @@ class Serving:
         key: PEM private key; None when it stands in `cert`.
         access_log: Log each request.
         drain_seconds: How long running requests may take after `stop`.
+        head_seconds: Time for a request head, and for the rest of a body after its
+            request has been answered.
+        body_seconds: Longest pause within a body that we wait for.
+        reader_seconds: Longest time that a client may take nothing of a response.
     """
 
     cert: Path | None = None
     key: Path | None = None
     access_log: bool = False
     drain_seconds: int = 30
+    head_seconds: float = 30.0
+    body_seconds: float = 60.0
+    reader_seconds: float = 120.0
 
 
 class Patience(asyncio.Protocol):
@@ -55,6 +58,7 @@ class Patience(asyncio.Protocol):
     loop: asyncio.AbstractEventLoop
     cycle: Any
     flow: Any
+    serving: Serving
     head_since: float | None = None
     data_at = 0.0
     full_since: float | None = None
@@ -87,25 +91,24 @@ class Patience(asyncio.Protocol):
     def waits_too_long(self, now: float) -> bool:
         """Whether the client has kept us waiting beyond a limit; `now` of the loop."""
         if self.head_since is not None:
-            return now - self.head_since > HEAD_SECONDS
+            return now - self.head_since > self.serving.head_seconds
         if self.full_since is not None:
-            return now - self.full_since > READ_SECONDS
+            return now - self.full_since > self.serving.reader_seconds
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.more_body:
             return False
         unasked = self.flow.read_paused or cycle.waiting_for_100_continue
-        return not unasked and now - self.data_at > BODY_SECONDS
+        return not unasked and now - self.data_at > self.serving.body_seconds
 
 
-def patient_protocol() -> type[Any]:
+def patient_protocol(serving: Serving) -> type[Any]:
     """The protocol of httptools where that is installed, else of h11."""
+    base: type[Any]
     try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
     except ImportError:
-        from uvicorn.protocols.http.h11_impl import H11Protocol
-
-        return type("PatientProtocol", (Patience, H11Protocol), {})
-    return type("PatientProtocol", (Patience, HttpToolsProtocol), {})
+        from uvicorn.protocols.http.h11_impl import H11Protocol as base
+    return type("PatientProtocol", (Patience, base), {"serving": serving})
 
 
 class HttpServer(uvicorn.Server):
@@ -121,7 +124,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http=patient_protocol(),
+                http=patient_protocol(serving),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -143,7 +143,7 @@ class WebApp:
         except BodyTooLarge:
             if started:
                 raise
-            await _answer(send, 413, close=True)
+            await _answer(send, 413)
 
 
 class StreamingEndpoint:
@@ -321,13 +321,9 @@ async def _not_found(_scope: Message, _receive: Any, send: Any) -> None:
     await _answer(send, 404)
 
 
-async def _answer(
-    send: Any, status: int, text: bytes = b"", *, close: bool = False
-) -> None:
+async def _answer(send: Any, status: int, text: bytes = b"") -> None:
     headers = [(b"content-length", b"%d" % len(text))]
     if text:
         headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    if close:
-        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

@@ -48,8 +48,19 @@ def test_a_time_span_fires_at_constant_distance():
 
 @pytest.mark.parametrize(
     "expression",
-    ["", "* * * *", "60 * * * * *", "* * * 0 * *", "5-1 * * * * *", "*/0 * * * * *"]
-    + ["0 0 0 * * 7", "x * * * * *", "00:00:00", "? * * * * *", "1.5 * * * * *"],
+    [
+        "",
+        "* * * *",
+        "60 * * * * *",
+        "* * * 0 * *",
+        "5-1 * * * * *",
+        "*/0 * * * * *",
+        "0 0 0 * * 7",
+        "x * * * * *",
+        "00:00:00",
+        "? * * * * *",
+        "1.5 * * * * *",
+    ],
 )
 def test_a_wrong_expression_is_a_load_error(expression):
     with pytest.raises(LoadError):

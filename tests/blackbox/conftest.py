@@ -1,0 +1,72 @@
+"""Boots real servers on 127.0.0.1 and stops them.
+
+* `host(app, *arguments, **env)` runs `python -m localhost` on an app of tests/apps.
+* `serve(**env)` runs the product on a data folder of its own, settings by keyword.
+* `server` is one product server for the whole session.
+All give a `Running`: `.url`, `.process`, `.data`, `.log()`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blackbox.hosts import ROOT, Running, boot
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.allow_hosts(["127.0.0.1"]))
+            item.add_marker(pytest.mark.blackbox)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts hosts on the small apps of tests/apps, and stops them after the test."""
+    started: list[Running] = []
+
+    def start(
+        app: str, *arguments: str, data: Path | None = None, **env: str
+    ) -> Running:
+        folder = data or tmp_path / f"host{len(started)}"
+        running = boot(ROOT / "tests/apps" / app, folder, *arguments, **env)
+        started.append(running)
+        return running
+
+    yield start
+    _stop_all(started)
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+    """Starts product servers; keyword arguments are settings.
+
+    `workers=` and `data=` (to continue on a folder) are no settings. All servers end
+    with the session at the latest; a test that is done with one calls `.stop()`.
+    """
+    started: list[Running] = []
+
+    def start(*, workers: int = 1, data: Path | None = None, **env: str) -> Running:
+        folder = data or tmp_path_factory.mktemp("server")
+        settings = {"DICOM_SAMPLE": "0", "DICOM_DATA": str(folder / "dicom"), **env}
+        running = boot(ROOT, folder, "--workers", str(workers), **settings)
+        started.append(running)
+        return running
+
+    yield start
+    _stop_all(started)
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., Running]) -> Running:
+    """The product with default settings, shared by all tests of the session."""
+    return serve()
+
+
+def _stop_all(started: list[Running]) -> None:
+    with contextlib.ExitStack() as stack:
+        for running in started:
+            if running.process.stdout:
+                stack.callback(running.process.stdout.close)
+            stack.callback(running.stop)

@@ -1,0 +1,96 @@
+"""Host processes for tests: boot, stop, kill."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class Running:
+    """A host process that said it is ready.
+
+    Attributes:
+        url: Base URL without a slash at its end.
+        process: The parent process (the only one with `--workers 1`).
+        data: The folder of all its state.
+        log_path: What it wrote to standard error.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    data: Path
+    log_path: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code. Kills what does not end in time."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def kill(self) -> None:
+        """End it as a power failure would, as far as processes go."""
+        self.process.kill()
+        self.process.wait()
+
+
+def boot(app: Path, data: Path, *arguments: str, **env: str) -> Running:
+    """A started host; a second boot on the same folder continues its state."""
+    data.mkdir(parents=True, exist_ok=True)
+    log_path = data / "host.log"
+    command = [sys.executable, "-m", "localhost", str(app), "--port", "0"]
+    command += ["--data", str(data / "host"), *arguments]
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        url = _wait_for_url(process)
+    except TimeoutError as error:
+        process.kill()
+        process.wait()
+        pytest.fail(f"{error}\n{log_path.read_text()}")
+    return Running(url, process, data, log_path)
+
+
+def _wait_for_url(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout
+    deadline = time.monotonic() + START_SECONDS
+    text = b""
+    while time.monotonic() < deadline:
+        readable, _, _ = select.select([process.stdout], [], [], 0.1)
+        if readable:
+            chunk = os.read(process.stdout.fileno(), 4096)
+            text += chunk
+            if b"\n" in text and b"Ready at " in text:
+                return text.split(b"Ready at ")[1].split()[0].decode()
+            if not chunk:
+                break
+    raise TimeoutError(f"the host did not start (exit code {process.poll()})")
