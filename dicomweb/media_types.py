@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final, Literal
 
 from dicomweb.errors import InvalidRequest, NotAcceptable, quoted
 
@@ -18,8 +19,8 @@ DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 OCTET_STREAM = "application/octet-stream"
 JPEG_2000 = "image/jp2"
-JPEG = "image/jpeg"
-PNG = "image/png"
+JPEG: Final = "image/jpeg"
+PNG: Final = "image/png"
 MULTIPART_RELATED = "multipart/related"
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -262,7 +263,9 @@ def _represent(retrieval: Retrieval, media: MediaType) -> Representation | None:
 # --- rendered images ----------------------------------------------------------------
 
 
-def negotiate_rendered(accept: str | None) -> str:
+def negotiate_rendered(
+    accept: str | None,
+) -> Literal["image/jpeg", "image/png"]:
     """JPEG or PNG; JPEG when the client says nothing.
 
     Raises:
@@ -277,9 +280,10 @@ def negotiate_rendered(accept: str | None) -> str:
         raise NotAcceptable(
             "Rendered resources take one media type in the Accept header, not several."
         )
-    if not entries or entries[0].type not in {JPEG, PNG}:
-        raise NotAcceptable("The request headers are not acceptable.")
-    return entries[0].type
+    for image_type in (JPEG, PNG):
+        if entries and entries[0].type == image_type:
+            return image_type
+    raise NotAcceptable("The request headers are not acceptable.")
 
 
 def parse_image_quality(values: Sequence[str]) -> int:

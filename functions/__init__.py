@@ -1,0 +1,1 @@
+"""HTTP and timer triggers: the only code that sees requests and responses."""

@@ -1,0 +1,81 @@
+"""The function app: settings, stores and services put together, and all functions.
+
+Imports are kept few: a cold start pays for each. The runtime is made on the first
+request, in the event loop that serves it.
+"""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
+
+from functions.http import Endpoint, endpoint
+from functions.routes import http_functions
+from functions.timers import publish_pending
+from services import startup
+from services.runtime import Runtime
+from services.settings import Settings
+from stores import connect
+
+settings = Settings.from_environment(os.environ)
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+_runtime: asyncio.Future[Runtime] | None = None
+
+
+async def resolve() -> Runtime:
+    """The runtime of this process; whoever comes first makes it."""
+    global _runtime  # noqa: PLW0603 - one per process, and only here
+    if _runtime is None:
+        _runtime = asyncio.get_running_loop().create_future()
+        try:
+            _runtime.set_result(await _start())
+        except BaseException as error:
+            failed, _runtime = _runtime, None
+            failed.set_exception(error)
+            failed.exception()  # nobody may be waiting for it
+            raise
+    return await asyncio.shield(_runtime)
+
+
+async def _start() -> Runtime:
+    stores = await asyncio.to_thread(connect.connect, settings)
+    runtime = startup.build(
+        settings,
+        stores.documents,
+        stores.blobs,
+        now=lambda: datetime.now(UTC),
+        new_id=lambda: uuid4().hex,
+        spool_folder=stores.spool_folder,
+    )
+    await runtime.partitions.check_switch()
+    return runtime
+
+
+def _register(serve: Endpoint, name: str, methods: tuple[str, ...], path: str) -> None:
+    async def handler(request: Request) -> StreamingResponse:
+        return await serve(request)
+
+    app.function_name(name)(
+        app.route(route=path, methods=methods, trigger_arg_name="request")(handler)
+    )
+
+
+for function in http_functions():
+    _register(
+        endpoint(function.route, resolve),
+        function.name,
+        function.methods,
+        function.template,
+    )
+
+
+@app.function_name("PublishPending")
+@app.timer_trigger("timer", settings.publish_schedule, run_on_startup=True)
+async def publish_pending_timer(timer: func.TimerRequest) -> None:
+    """Heals catalog and feed after a crash; also once at every start."""
+    del timer
+    await publish_pending(await resolve())

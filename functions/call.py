@@ -1,0 +1,120 @@
+"""What a route is and what its handler is handed."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Flag, auto
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomweb.identifiers import Partition, check_uid
+from services.runtime import Runtime
+
+PRERELEASE, V1, V2 = "v1.0-prerelease", "v1", "v2"
+VERSIONS = (PRERELEASE, V1, V2)
+NUMBERS = {PRERELEASE: 1, V1: 1, V2: 2}
+
+
+class Permission(Flag):
+    """What a caller must be allowed to do; the names of roles files."""
+
+    NONE = 0
+    READ = auto()
+    WRITE = auto()
+    DELETE = auto()
+    MANAGE_EXTENDED_QUERY_TAGS = auto()
+    EXPORT = auto()
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way to its handler.
+
+    Attributes:
+        route: Which it matched.
+        version: Segment of the path, one of VERSIONS; empty on unversioned routes.
+        partition: The default one on routes without partitions.
+        root: Scheme and host of every URL we emit, without a slash at its end.
+        request_id: 32 hex digits, for logs and the client.
+    """
+
+    request: Request
+    runtime: Runtime
+    route: "Route"
+    version: str
+    partition: Partition
+    root: str
+    request_id: str
+
+    @property
+    def version_number(self) -> int:
+        """1 or 2: how features behave."""
+        return NUMBERS[self.version]
+
+    @property
+    def version_url(self) -> str:
+        """`https://host/v2`."""
+        return f"{self.root}/{self.version}"
+
+    @property
+    def base_url(self) -> str:
+        """What stands before `/studies/…` in URLs of this partition."""
+        if not self.runtime.settings.data_partitions:
+            return self.version_url
+        return f"{self.version_url}/partitions/{self.partition.name}"
+
+    @property
+    def accept(self) -> str | None:
+        """The Accept header, repeated ones joined; None when absent."""
+        values = self.request.headers.getlist("accept")
+        return ", ".join(values) if values else None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Query parameters in order, decoded."""
+        query: str = self.request.url.query
+        return parse_qsl(query, keep_blank_values=True)
+
+    def path(self, name: str) -> str | None:
+        """A parameter of the path, decoded, or None where the route has none."""
+        value: str | None = self.request.path_params.get(name)
+        return value
+
+    def uid(self, name: str, keyword: str) -> str | None:
+        """A UID of the path as typed, or None where the route has none.
+
+        Raises:
+            InvalidRequest: It is no UID.
+        """
+        value = self.path(name)
+        return None if value is None else check_uid(value, keyword)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One transaction.
+
+    Attributes:
+        name: Of the Azure function, PascalCase.
+        method: GET stands for GET and HEAD.
+        path: Template below `/{version}[/partitions/{partition}]`, or below the root
+            where `versions` is empty.
+        audit: What the audit log calls it; None where it is not audited.
+        versions: Those that have it; empty where the path has no version.
+        in_partitions: Whether the data belong to a partition.
+        creates_partition: Whether a missing partition is made.
+    """
+
+    name: str
+    method: str
+    path: str
+    handler: Handler
+    permission: Permission
+    audit: str | None
+    versions: tuple[str, ...] = VERSIONS
+    in_partitions: bool = False
+    creates_partition: bool = False

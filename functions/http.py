@@ -1,0 +1,202 @@
+"""The way of every request: checks before its handler, headers and errors after it.
+
+`endpoint` holds the only `except DicomwebError` and the only `except Exception` of the
+product.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from secrets import token_hex
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from dicomweb.errors import (
+    DicomwebError,
+    InvalidRequest,
+    StoreUnavailable,
+    TooManyRequests,
+)
+from dicomweb.identifiers import DEFAULT_PARTITION, Partition
+from functions.call import Call, Route
+from services.runtime import Runtime
+from services.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 200.0  # Azure's load balancer gives up after 230
+REQUEST_ID = "x-ms-request-id"
+SUPPORTED_VERSIONS = "1.0-prerelease, 1, 2"
+PREFLIGHT_SECONDS = 3600
+
+_FORBIDDEN_QUERY = re.compile(r"<|%3c", re.IGNORECASE)
+_EXPOSED_HEADERS = (
+    "ETag, Location, Warning, Link, Content-Range, Accept-Ranges, Digest,"
+    " erroneous-dicom-attributes, api-supported-versions, x-ms-request-id"
+)
+_INTERNAL_ERROR = (
+    "The server encountered an internal error. Please retry the request. If the issue"
+    " persists, please contact support."
+)
+
+Resolve = Callable[[], Awaitable[Runtime]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(
+    route: Route, resolve: Resolve, *, request_seconds: float = REQUEST_SECONDS
+) -> Endpoint:
+    """The handler of the route as a host calls it.
+
+    Args:
+        route: Of the table.
+        resolve: Gives the runtime of this process.
+        request_seconds: After this the request is answered with 503.
+    """
+
+    async def serve(request: Request) -> Response:
+        request_id = token_hex(16)
+        runtime: Runtime | None = None
+        limit = asyncio.timeout(request_seconds)
+        try:
+            async with limit:
+                runtime = await resolve()
+                call = await _prepare(route, runtime, request, request_id)
+                response = await route.handler(call)
+        except DicomwebError as error:
+            response = _error_response(error)
+        except ClientDisconnect:
+            response = PlainTextResponse("The request was aborted.", 400)
+        except TimeoutError:
+            response = _timed_out(request_id, is_ours=limit.expired())
+        except Exception:
+            logger.exception("request %s to %s failed", request_id, route.name)
+            response = PlainTextResponse(_INTERNAL_ERROR, 500)
+        _add_headers(response.headers, route, request_id)
+        if runtime is not None:
+            add_cors_headers(response.headers, runtime.settings, request)
+        return _without_body(response) if request.method == "HEAD" else response
+
+    return serve
+
+
+async def _prepare(
+    route: Route, runtime: Runtime, request: Request, request_id: str
+) -> Call:
+    """Checks what does not depend on the route's own rules.
+
+    Raises:
+        InvalidRequest: The query string or the partition is not allowed.
+    """
+    if _FORBIDDEN_QUERY.search(request.url.query):
+        raise InvalidRequest("The query string included invalid characters.")
+    partition = Partition(DEFAULT_PARTITION)
+    if route.in_partitions:
+        partition = await runtime.partitions.resolve(
+            request.path_params.get("partition"), create=route.creates_partition
+        )
+    return Call(
+        request=request,
+        runtime=runtime,
+        route=route,
+        version=request.path_params.get("version", "").lower(),
+        partition=partition,
+        root=public_root(runtime.settings, request),
+        request_id=request_id,
+    )
+
+
+def public_root(settings: Settings, request: Request) -> str:
+    """Scheme and host as the client knows them: start of every URL we emit."""
+    if settings.public_url:
+        return settings.public_url
+    scheme: str = request.url.scheme
+    host = request.headers.get("host") or request.url.netloc
+    if settings.trust_forwarded:
+        scheme = _first(request, "x-forwarded-proto") or scheme
+        host = _first(request, "x-forwarded-host") or host
+    return f"{scheme}://{host}"
+
+
+def _first(request: Request, name: str) -> str:
+    value: str = request.headers.get(name, "")
+    return value.split(",", maxsplit=1)[0].strip()
+
+
+# --- errors -------------------------------------------------------------------------
+
+
+def _error_response(error: DicomwebError) -> Response:
+    headers = {}
+    if isinstance(error, StoreUnavailable | TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+        logger.warning("%s: %s", error.code, error)
+    text = str(error)
+    if not text:
+        return Response(None, error.status, headers)
+    return PlainTextResponse(text, error.status, headers)
+
+
+def _timed_out(request_id: str, *, is_ours: bool) -> Response:
+    if not is_ours:
+        logger.error("request %s failed: something in it timed out", request_id)
+        return PlainTextResponse(_INTERNAL_ERROR, 500)
+    logger.warning("request %s took too long and was given up", request_id)
+    return PlainTextResponse(
+        "The request took too long and was given up; what was acknowledged before"
+        " stays. Please retry.",
+        503,
+        {"Retry-After": "1"},
+    )
+
+
+# --- headers ------------------------------------------------------------------------
+
+
+def _add_headers(headers: MutableHeaders, route: Route, request_id: str) -> None:
+    headers[REQUEST_ID] = request_id
+    if route.versions:
+        headers["api-supported-versions"] = SUPPORTED_VERSIONS
+    if "x-content-type-options" not in headers:
+        headers["X-Content-Type-Options"] = "nosniff"
+
+
+def add_cors_headers(
+    headers: MutableHeaders, settings: Settings, request: Request
+) -> None:
+    """Lets pages of an allowed origin read the response."""
+    origins = settings.cors_origins
+    if not origins:
+        return
+    headers.add_vary_header("Origin")
+    origin = request.headers.get("origin")
+    if origin is None or not ("*" in origins or origin in origins):
+        return
+    headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+    headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
+
+
+async def preflight(call: Call) -> Response:
+    """Answers OPTIONS: what a page of an allowed origin may send.
+
+    Source: Fetch standard, CORS-preflight.
+    """
+    headers: Mapping[str, str] = {}
+    asked = call.request.headers.get("access-control-request-headers", "")
+    if call.request.headers.get("access-control-request-method"):
+        headers = {
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+            "Access-Control-Allow-Headers": asked or "Accept, Content-Type",
+            "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+        }
+    return Response(None, 204, headers)
+
+
+def _without_body(response: Response) -> Response:
+    """The same head without a body."""
+    head = Response(None, response.status_code)
+    head.raw_headers = response.raw_headers
+    return head

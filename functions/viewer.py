@@ -1,0 +1,77 @@
+"""Serves the OHIF viewer from a folder whose files name each other below /viewer/.
+
+A path that is no file is one of the viewer's own pages and gets `index.html`.
+"""
+
+import asyncio
+import mimetypes
+import re
+from html import escape
+from pathlib import Path
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dicomweb.errors import NotFound
+from functions.call import Call
+from functions.representations import is_unmodified, not_modified, preferred_coding
+
+_HASHED = re.compile(r"\.[0-9a-f]{16,}\.")
+_MISSING = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>No viewer yet</title>
+<h1>The viewer is not installed yet</h1>
+<p>This server is ready; only the OHIF viewer is missing in the folder
+<code>{folder}</code>. <code>./dev serve</code> fetches it in the background, or do it
+yourself with <code>python -m cli viewer</code> (it needs Node.js), then reload this
+page.</p>
+<p>The DICOMweb API is described at <a href="/v2/api.yaml">/v2/api.yaml</a>.</p>
+</html>"""
+
+
+async def home(call: Call) -> Response:
+    """The viewer is what people want to see first."""
+    return RedirectResponse(f"{call.root}/viewer/", 302)
+
+
+async def viewer_file(call: Call) -> Response:
+    """A file of the viewer, compressed beforehand where the client takes it."""
+    folder = call.runtime.settings.viewer.resolve()
+    found = await asyncio.to_thread(_find, folder, call.path("path") or "")
+    if found is None:
+        return HTMLResponse(_MISSING.format(folder=escape(str(folder))), 404)
+    packed = found.with_name(f"{found.name}.gz")
+    is_packed = preferred_coding(call, ("gzip",)) is not None and packed.is_file()
+    source = packed if is_packed else found
+    state = source.stat()
+    etag = f"{state.st_mtime_ns:x}-{state.st_size:x}"
+    is_immutable = _HASHED.search(found.name) is not None
+    headers = {
+        "ETag": f'"{etag}"',
+        "Vary": "Accept-Encoding",
+        "Cache-Control": "max-age=31536000, immutable" if is_immutable else "no-cache",
+    }
+    if is_unmodified(call, etag):
+        return not_modified(headers)
+    if is_packed:
+        headers["Content-Encoding"] = "gzip"
+    media_type = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
+    body = await asyncio.to_thread(source.read_bytes)
+    return Response(body, 200, headers, media_type)
+
+
+def _find(folder: Path, path: str) -> Path | None:
+    """The file to send, None where there is no viewer.
+
+    Raises:
+        NotFound: A file is asked for that is not there, or is outside the folder.
+    """
+    index = folder / "index.html"
+    if not index.is_file():
+        return None
+    if "\0" in path:
+        raise NotFound("There is no such file.")
+    candidate = (folder / path.strip("/")).resolve()
+    if candidate.is_relative_to(folder) and candidate.is_file():
+        return candidate
+    if Path(path).suffix in mimetypes.types_map:
+        raise NotFound("There is no such file.")
+    return index
