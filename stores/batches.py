@@ -28,6 +28,7 @@ MAX_PATCH_CHANGES = 10
 MAX_PARTITION_KEY_BYTES = 2048
 STORE_FIELDS = frozenset({"pk", "_etag"})
 """Fields that the store adds to what is read and ignores in what is written."""
+RESERVED_FIELDS = STORE_FIELDS | BINARY_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,13 @@ def encode(document: Document) -> Encoded:
     check_id(document.get("id"))
     _check_ttl(document.get("ttl"))
     binary: dict[str, bytes] = {}
-    plain: Document = {}
-    for name, value in document.items():
-        if name in BINARY_FIELDS:
-            binary[name] = _binary(name, value)
-        elif name not in STORE_FIELDS:
-            plain[name] = value
+    plain = document
+    if not RESERVED_FIELDS.isdisjoint(document):
+        plain = document.copy()
+        for name in RESERVED_FIELDS & document.keys():
+            value = plain.pop(name)
+            if name in BINARY_FIELDS:
+                binary[name] = _binary(name, value)
     try:
         encoded = Encoded(orjson.dumps(plain), binary)
     except TypeError as error:

@@ -5,18 +5,18 @@ of them hold is anything written. So a rejected batch leaves no trace and the ba
 that share the transaction need no savepoints.
 """
 
+import itertools
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from random import getrandbits
-from typing import Any, assert_never
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
 
 import orjson
 
 from stores.batches import Encoded, apply_patch, encode
 from stores.conditions import matches
 from stores.ports import (
-    BINARY_FIELDS,
     BatchResult,
     Committed,
     Create,
@@ -33,6 +33,9 @@ from stores.sqlite_index import Layout, Row, rows
 
 MAX_EXPIRED_AT_ONCE = 200
 
+_etag_prefix = token_hex(6)
+_etag_numbers = itertools.count()
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -40,18 +43,21 @@ class _Entry:
 
     Attributes:
         number: Row in the table; None before it is inserted.
-        before: JSON as it was stored; None where there was none.
+        before: As it was stored; None where there was none.
         after: What it will be; None where there is none.
-        document: `after` decoded, once a patch needed it.
+        document: `after` decoded, where that was needed.
+        rows_before: Index rows of `before`; None until needed.
+        indexed: Whether index rows may have changed.
     """
 
     number: int | None = None
-    before: bytes | None = None
-    before_binary: dict[str, bytes] = field(default_factory=dict)
+    before: Encoded | None = None
     after: Encoded | None = None
     etag: str | None = None
     document: Document | None = None
+    rows_before: set[Row] | None = None
     changed: bool = False
+    indexed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,14 @@ class Batch:
     encoded: Sequence[Encoded | None]
 
 
+@dataclass(slots=True)
+class _Changes:
+    """Index rows to be taken away and added, of all documents of a batch."""
+
+    removed: list[tuple[Any, ...]]
+    added: list[tuple[Any, ...]]
+
+
 def apply(
     connection: sqlite3.Connection, batch: Batch, now_seconds: float
 ) -> BatchResult:
@@ -73,36 +87,42 @@ def apply(
         ValueError: A patch that does not fit its document; nothing is written.
         sqlite3.Error: The transaction must be rolled back.
     """
-    entries = _load(connection, batch, now_seconds)
+    ids = [_id(operation) for operation in batch.operations]
+    entries = _load(connection, batch, ids, now_seconds)
     etags: list[str | None] = []
     documents: list[Document | None] = []
     for index, operation in enumerate(batch.operations):
-        entry = entries[_id(operation)]
-        refused = _play(entry, operation, batch.encoded[index])
+        entry = entries[ids[index]]
+        if isinstance(operation, Patch):
+            refused = _play_patch(entry, operation, batch)
+        else:
+            refused = _play(entry, operation, batch.encoded[index])
         if refused is not None:
             return Rejected(index, refused)
         etags.append(entry.etag)
-        documents.append(_left_behind(entry, operation))
+        documents.append(_left_behind(entry, ids[index]))
+    changes = _Changes([], [])
     for id, entry in entries.items():
         if entry.changed:
             _write(connection, batch, id, entry, now_seconds)
+            _index(batch, entry, changes)
+    _write_index(connection, batch.layout, changes)
     return Committed(tuple(etags), tuple(documents))
 
 
 def _id(operation: Operation) -> str:
-    match operation:
-        case Patch(id) | Delete(id):
-            return id
-        case Create(document) | Replace(document) | Upsert(document):
-            return str(document["id"])
-        case _:
-            assert_never(operation)
+    if isinstance(operation, Patch | Delete):
+        return operation.id
+    return str(operation.document["id"])
 
 
 def _load(
-    connection: sqlite3.Connection, batch: Batch, now_seconds: float
+    connection: sqlite3.Connection,
+    batch: Batch,
+    ids: Sequence[str],
+    now_seconds: float,
 ) -> dict[str, _Entry]:
-    entries = {_id(operation): _Entry() for operation in batch.operations}
+    entries = {id: _Entry() for id in ids}
     marks = ",".join("?" * len(entries))
     found = connection.execute(
         f"SELECT n, id, etag, expires, body, z, zn FROM {batch.layout.documents}"  # noqa: S608 - our own table names
@@ -110,75 +130,70 @@ def _load(
         (batch.partition_key, *entries),
     )
     for number, id, etag, expires, body, z, zn in found:
-        binary = {
-            name: value for name, value in (("z", z), ("zn", zn)) if value is not None
-        }
+        binary: dict[str, bytes] = {}
+        if z is not None:
+            binary["z"] = z
+        if zn is not None:
+            binary["zn"] = zn
         entry = entries[id]
-        entry.number, entry.before, entry.before_binary = number, body, binary
+        entry.number, entry.before = number, Encoded(body, binary)
         if expires is None or expires > now_seconds:
-            entry.etag, entry.after = etag, Encoded(body, binary)
+            entry.etag, entry.after = etag, entry.before
     return entries
 
 
 def _new_etag() -> str:
-    return f"{getrandbits(64):016x}"
+    return f"{_etag_prefix}{next(_etag_numbers):x}"
 
 
 def _play(
-    entry: _Entry, operation: Operation, encoded: Encoded | None
+    entry: _Entry,
+    operation: Create | Replace | Upsert | Delete,
+    encoded: Encoded | None,
 ) -> Rejection | None:
-    match operation:
-        case Create():
-            if entry.after is not None:
-                return Rejection.EXISTS
-        case Upsert():
-            pass
-        case Replace(_, etag) | Delete(_, etag):
-            if entry.after is None:
-                return Rejection.MISSING
-            if etag is not None and etag != entry.etag:
-                return Rejection.CONDITION
-        case Patch():
-            return _play_patch(entry, operation)
-    entry.changed = True
+    if isinstance(operation, Create):
+        if entry.after is not None:
+            return Rejection.EXISTS
+    elif isinstance(operation, Replace | Delete):
+        if entry.after is None:
+            return Rejection.MISSING
+        if operation.if_etag is not None and operation.if_etag != entry.etag:
+            return Rejection.CONDITION
+    entry.changed = entry.indexed = True
     entry.after, entry.document = encoded, None
     entry.etag = None if encoded is None else _new_etag()
     return None
 
 
-def _play_patch(entry: _Entry, patch: Patch) -> Rejection | None:
+def _play_patch(entry: _Entry, patch: Patch, batch: Batch) -> Rejection | None:
     if entry.after is None:
         return Rejection.MISSING
-    document = _decoded(entry)
+    document: Document = orjson.loads(entry.after.body)
     if patch.condition is not None and not matches(patch.condition, document):
         return Rejection.CONDITION
-    changed = dict(document) | entry.after.binary
-    apply_patch(changed, patch)
-    entry.after = encode(changed)
-    entry.document = {
-        name: value for name, value in changed.items() if name not in BINARY_FIELDS
-    }
+    changes = (*patch.increments, *patch.sets, *patch.removes)
+    if any(path[0] in batch.layout.names for path in changes):
+        entry.indexed = True
+        if entry.after is entry.before:
+            entry.rows_before = rows(batch.layout, batch.partition_key, document)
+    document |= entry.after.binary
+    apply_patch(document, patch)
+    entry.after = encode(document)
+    for name in entry.after.binary:
+        del document[name]
+    entry.document = document
     entry.etag = _new_etag()
     entry.changed = True
     return None
 
 
-def _decoded(entry: _Entry) -> Document:
-    """The document without binary fields, not shared with what was given out."""
-    assert entry.after is not None
-    document: Document = orjson.loads(entry.after.body)
-    return document
-
-
-def _left_behind(entry: _Entry, operation: Operation) -> Document | None:
-    match operation:
-        case Delete():
-            return None
-        case Patch():
-            assert entry.document is not None
-            return entry.document | {"_etag": entry.etag}
-        case _:
-            return {"id": operation.document["id"], "_etag": entry.etag}
+def _left_behind(entry: _Entry, id: str) -> Document | None:
+    """What the result says of a document, not shared with what is written."""
+    if entry.after is None:
+        return None
+    if entry.document is None:
+        return {"id": id, "_etag": entry.etag}
+    return entry.document | {"_etag": entry.etag}
 
 
 def _write(
@@ -188,72 +203,67 @@ def _write(
     entry: _Entry,
     now_seconds: float,
 ) -> None:
-    layout, partition_key = batch.layout, batch.partition_key
-    old = _rows(layout, partition_key, entry.before)
-    new: set[Row] = set()
-    if entry.after is None:
+    table, after = batch.layout.documents, entry.after
+    if after is None:
         if entry.number is not None:
-            _remove(connection, layout, entry.number, old)
+            connection.execute(f"DELETE FROM {table} WHERE n = ?", (entry.number,))  # noqa: S608
         return
-    document = entry.document or orjson.loads(entry.after.body)
-    new = rows(layout, partition_key, document)
-    ttl = document.get("ttl")
+    if entry.document is None:
+        entry.document = orjson.loads(after.body)
+    ttl = entry.document.get("ttl")
     expires = now_seconds + ttl if ttl is not None and ttl > 0 else None
-    after = entry.after
     z, zn = after.binary.get("z"), after.binary.get("zn")
     if entry.number is None:
         entry.number = connection.execute(
-            f"INSERT INTO {layout.documents} (pk, id, etag, expires, body, z, zn)"  # noqa: S608
+            f"INSERT INTO {table} (pk, id, etag, expires, body, z, zn)"  # noqa: S608
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (partition_key, id, entry.etag, expires, after.body, z, zn),
+            (batch.partition_key, id, entry.etag, expires, after.body, z, zn),
         ).lastrowid
-    elif after.binary == entry.before_binary:
+    elif entry.before is not None and after.binary == entry.before.binary:
         connection.execute(
-            f"UPDATE {layout.documents} SET etag = ?, expires = ?, body = ?"  # noqa: S608
-            " WHERE n = ?",
+            f"UPDATE {table} SET etag = ?, expires = ?, body = ? WHERE n = ?",  # noqa: S608
             (entry.etag, expires, after.body, entry.number),
         )
     else:
         connection.execute(
-            f"UPDATE {layout.documents} SET etag = ?, expires = ?, body = ?, z = ?,"  # noqa: S608
-            " zn = ? WHERE n = ?",
+            f"UPDATE {table} SET etag = ?, expires = ?, body = ?, z = ?, zn = ?"  # noqa: S608
+            " WHERE n = ?",
             (entry.etag, expires, after.body, z, zn, entry.number),
         )
-    assert entry.number is not None
-    _remove_rows(connection, layout, entry.number, old - new)
-    added = [(*row, entry.number) for row in new - old]
-    if added:
-        connection.executemany(
-            f"INSERT INTO {layout.index} VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-            added,
-        )
 
 
-def _rows(layout: Layout, partition_key: str, body: bytes | None) -> set[Row]:
-    if body is None:
+def _index(batch: Batch, entry: _Entry, changes: _Changes) -> None:
+    if not entry.indexed or entry.number is None:
+        return
+    old, number = entry.rows_before, entry.number
+    if old is None:
+        old = _rows_of(batch.layout, batch.partition_key, entry.before)
+    new: set[Row] = set()
+    if entry.after is not None and entry.document is not None:
+        new = rows(batch.layout, batch.partition_key, entry.document)
+    changes.removed += [(*row, number) for row in old - new]
+    changes.added += [(*row, number) for row in new - old]
+
+
+def _rows_of(layout: Layout, partition_key: str, encoded: Encoded | None) -> set[Row]:
+    if encoded is None:
         return set()
-    return rows(layout, partition_key, orjson.loads(body))
+    return rows(layout, partition_key, orjson.loads(encoded.body))
 
 
-def _remove(
-    connection: sqlite3.Connection, layout: Layout, number: int, old: set[Row]
+def _write_index(
+    connection: sqlite3.Connection, layout: Layout, changes: _Changes
 ) -> None:
-    connection.execute(
-        f"DELETE FROM {layout.documents} WHERE n = ?",  # noqa: S608
-        (number,),
-    )
-    _remove_rows(connection, layout, number, old)
-
-
-def _remove_rows(
-    connection: sqlite3.Connection, layout: Layout, number: int, old: Iterable[Row]
-) -> None:
-    removed: list[tuple[Any, ...]] = [(*row, number) for row in old]
-    if removed:
+    if changes.removed:
         connection.executemany(
             f"DELETE FROM {layout.index}"  # noqa: S608
             " WHERE p = ? AND s = ? AND v = ? AND o = ? AND n = ?",
-            removed,
+            changes.removed,
+        )
+    if changes.added:
+        connection.executemany(
+            f"INSERT INTO {layout.index} VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+            changes.added,
         )
 
 
@@ -266,6 +276,13 @@ def purge_expired(
         " WHERE expires IS NOT NULL AND expires <= ? LIMIT ?",
         (now_seconds, MAX_EXPIRED_AT_ONCE),
     ).fetchall()
+    changes = _Changes([], [])
     for number, partition_key, body in expired:
-        _remove(connection, layout, number, _rows(layout, partition_key, body))
+        old = rows(layout, partition_key, orjson.loads(body))
+        changes.removed += [(*row, number) for row in old]
+        connection.execute(
+            f"DELETE FROM {layout.documents} WHERE n = ?",  # noqa: S608
+            (number,),
+        )
+    _write_index(connection, layout, changes)
     return len(expired)

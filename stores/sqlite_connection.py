@@ -151,7 +151,8 @@ def _prepare_container(connection: sqlite3.Connection, spec: ContainerSpec) -> N
         "(p TEXT NOT NULL, s NOT NULL, v NOT NULL, o NOT NULL, n INTEGER NOT NULL,"
         " PRIMARY KEY (p, s, v, o, n)) WITHOUT ROWID"
     )
-    digest = hashlib.sha256(repr(layout).encode()).hexdigest()
+    meaning = repr((layout.scope, layout.order, layout.fields))
+    digest = hashlib.sha256(meaning.encode()).hexdigest()
     known = connection.execute(
         "SELECT digest FROM layouts WHERE name = ?", (spec.name,)
     ).fetchone()

@@ -8,7 +8,7 @@ The index only proposes documents, `stores.conditions` decides on each; so a lon
 may be cut.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,22 +42,18 @@ class Layout:
         scope: The path whose value is in column `s`.
         order: The path whose value is in column `o`.
         fields: The other indexed paths.
+        names: Top-level fields that index rows are made of.
+        documents: Name of the table of documents.
+        index: Name of the table of the index.
     """
 
     name: str
     scope: FieldPath
     order: FieldPath
     fields: tuple[FieldPath, ...]
-
-    @property
-    def documents(self) -> str:
-        """Name of the table of documents."""
-        return f"documents_{self.name}"
-
-    @property
-    def index(self) -> str:
-        """Name of the table of the index."""
-        return f"index_{self.name}"
+    names: frozenset[str]
+    documents: str
+    index: str
 
     def covers(self, path: FieldPath) -> bool:
         """Whether a query across partitions may look at this path."""
@@ -77,17 +73,20 @@ def layout_of(spec: ContainerSpec) -> Layout:
     else:
         scope, order = ("pk",), spec.indexed[0]
     fields = tuple(path for path in spec.indexed if path not in (scope, order))
-    return Layout(spec.name, scope, order, fields)
+    names = frozenset(path[0] for path in (scope, order, *fields))
+    tables = f"documents_{spec.name}", f"index_{spec.name}"
+    return Layout(spec.name, scope, order, fields, names, *tables)
 
 
 def path_text(path: Iterable[str]) -> str:
     """The path as it is stored: names with dots between, dots in names escaped."""
-    return ".".join(
-        name.replace("\\", "\\\\").replace(".", "\\.")
-        if "." in name or "\\" in name
-        else name
-        for name in path
-    )
+    return ".".join(_escaped(name) for name in path)
+
+
+def _escaped(name: str) -> str:
+    if "." in name or "\\" in name:
+        return name.replace("\\", "\\\\").replace(".", "\\.")
+    return name
 
 
 def stored(value: Scalar) -> Stored:
@@ -121,51 +120,42 @@ def rows(layout: Layout, partition_key: str, document: Document) -> set[Row]:
     scope: Stored = partition_key
     if layout.scope != ("pk",):
         scope = _key(document, layout.scope)
-    found: set[Row] = {
-        (ALL_PATH, scope, NONE, order),
-        (PARTITION_PATH, scope, partition_key[:CUT_CHARACTERS], order),
-    }
+    pairs: list[tuple[str, Stored]] = [
+        (ALL_PATH, NONE),
+        (PARTITION_PATH, partition_key[:CUT_CHARACTERS]),
+    ]
     for path in layout.fields:
-        if path[-1] == "*":
-            parent = field(document, path[:-1])
-            if isinstance(parent, dict):
-                for name, value in parent.items():
-                    _add(found, (*path[:-1], name), value, scope, order)
-        else:
+        if path[-1] != "*":
             value = field(document, path)
             if value is not MISSING:
-                _add(found, path, value, scope, order)
-    return found
+                _add(pairs, path_text(path), value)
+            continue
+        parent = field(document, path[:-1])
+        if isinstance(parent, dict):
+            _add_fields(pairs, path_text(path[:-1]), parent)
+    return {(text, scope, value, order) for text, value in pairs}
 
 
-def _add(
-    found: set[Row], path: FieldPath, value: Any, scope: Stored, order: Stored
+def _add_fields(
+    pairs: list[tuple[str, Stored]], text: str, fields: dict[str, Any]
 ) -> None:
-    text = path[0] if len(path) == 1 else path_text(path)
+    for name, value in fields.items():
+        _add(pairs, f"{text}.{_escaped(name)}", value)
+
+
+def _add(pairs: list[tuple[str, Stored]], text: str, value: Any) -> None:
     if isinstance(value, str):
-        found.add((text, scope, value[:CUT_CHARACTERS], order))
-    elif isinstance(value, list | dict):
-        found.add((text, scope, COMPOUND, order))
-        _add_inside(found, path, value, scope, order)
+        pairs.append((text, value[:CUT_CHARACTERS]))
+    elif isinstance(value, dict):
+        pairs.append((text, COMPOUND))
+        _add_fields(pairs, text, value)
+    elif isinstance(value, list):
+        pairs.append((text, COMPOUND))
+        elements = text + ELEMENTS
+        pairs.extend(
+            (elements, stored_value(element))
+            for element in value
+            if not isinstance(element, list | dict)
+        )
     else:
-        found.add((text, scope, stored(value), order))
-
-
-def _add_inside(
-    found: set[Row],
-    path: FieldPath,
-    value: list[Any] | dict[str, Any],
-    scope: Stored,
-    order: Stored,
-) -> None:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _add(found, (*path, name), inner, scope, order)
-        return
-    text = path_text(path) + ELEMENTS
-    for element in _scalars(value):
-        found.add((text, scope, stored_value(element), order))
-
-
-def _scalars(values: list[Any]) -> Iterator[Scalar]:
-    return (value for value in values if not isinstance(value, list | dict))
+        pairs.append((text, stored(value)))
