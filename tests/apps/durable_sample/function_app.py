@@ -35,18 +35,6 @@ def flaky(step: dict) -> str:
     return step["name"]
 
 
-@app.function_name("Killer")
-@app.activity_trigger(input_name="value")
-def killer(value: int) -> None:
-    os._exit(9)
-
-
-@app.function_name("KillerOrchestrator")
-@app.orchestration_trigger(context_name="context")
-def killer_orchestrator(context: df.DurableOrchestrationContext):
-    yield context.call_activity("Killer", 1)
-
-
 @app.function_name("Chain")
 @app.orchestration_trigger(context_name="context")
 def chain(context: df.DurableOrchestrationContext):
