@@ -83,7 +83,7 @@ def codecs_of(terms: tuple[str, ...]) -> tuple[str, ...]:
     return (first, *(codec for codec in rest if codec not in _ALONE))
 
 
-def decode(value: bytes, codecs: tuple[str, ...]) -> str:
+def decode(value: bytes | bytearray, codecs: tuple[str, ...]) -> str:
     """The characters of a text value.
 
     Args:
@@ -108,9 +108,9 @@ def _codec(term: str) -> str:
     return _TERMS.get(spelled, DEFAULT)
 
 
-def _decode_fragment(fragment: bytes, codecs: tuple[str, ...]) -> str:
+def _decode_fragment(fragment: bytes | bytearray, codecs: tuple[str, ...]) -> str:
     escape = _ESCAPE.match(fragment)
-    codec = _ESCAPES.get(escape[0]) if escape else None
+    codec = _ESCAPES.get(bytes(escape[0])) if escape else None
     if escape is None or codec is None:
         return fragment.decode(codecs[0], "replace")
     if codec != DEFAULT and codec not in codecs:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  the table's lines are as long as the keywords
 """The DICOM data dictionary, without pydicom's import cost.
 
 The table is generated (tests/generate_dictionary.py) and parsed at first use. VRs that
@@ -61,6 +60,13 @@ def is_private_creator(tag: str) -> bool:
     Source: PS3.5 7.8.1.
     """
     return tag[4:6] == "00" and tag[6] != "0" and is_private(tag)
+
+
+@cache
+def tags_of_several_values() -> frozenset[str]:
+    """Tags (8 upper-case hex digits) of attributes that need two values or more."""
+    split = (line.split(" ") for line in _TABLE.splitlines())
+    return frozenset(p[0] for p in split if int(p[2].partition("-")[0]) > 1)
 
 
 def _fits(mask: str, tag: str) -> bool:

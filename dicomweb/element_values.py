@@ -29,9 +29,10 @@ _FORMATS = {
     "FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H",
     "UV": "Q",
 }  # fmt: skip
-_LARGEST_NUMBER = 1 << 63
+_EXACT = 1 << 53
 
-Reader = Callable[[bytes], list[Any] | None]
+Raw = bytes | bytearray
+Reader = Callable[[Raw], list[Any] | None]
 
 
 class WrongLength(ValueError):
@@ -56,6 +57,7 @@ def readers(codecs: tuple[str, ...], *, little_endian: bool) -> Readers:
 
     Args:
         codecs: From `character_sets.codecs_of`.
+        little_endian: Byte order of numbers and tags.
     """
     order = "<" if little_endian else ">"
     by_vr: dict[str, Reader] = {
@@ -83,18 +85,18 @@ def _several(values: list[str]) -> list[Any] | None:
     return [value or None for value in values] if any(values) else None
 
 
-def _strings(value: bytes) -> list[Any] | None:
+def _strings(value: Raw) -> list[Any] | None:
     text = value.decode("latin-1").rstrip(" \0")
     if "\\" in text:
         return _several(text.split("\\"))
     return [text] if text else None
 
 
-def _application_entity(value: bytes) -> list[Any] | None:
+def _application_entity(value: Raw) -> list[Any] | None:
     return _several([name.strip() for name in value.decode("latin-1").split("\\")])
 
 
-def _uri(value: bytes) -> list[Any] | None:
+def _uri(value: Raw) -> list[Any] | None:
     text = value.decode("latin-1").rstrip(" \0")
     return [text] if text else None
 
@@ -102,7 +104,7 @@ def _uri(value: bytes) -> list[Any] | None:
 def _texts(codecs: tuple[str, ...]) -> Reader:
     first, alone, decode = codecs[0], len(codecs) == 1, character_sets.decode
 
-    def read(value: bytes) -> list[Any] | None:
+    def read(value: Raw) -> list[Any] | None:
         if alone and b"\x1b" not in value:
             text = value.decode(first, "replace").rstrip(" \0")
         else:
@@ -115,7 +117,7 @@ def _texts(codecs: tuple[str, ...]) -> Reader:
 
 
 def _text(codecs: tuple[str, ...]) -> Reader:
-    def read(value: bytes) -> list[Any] | None:
+    def read(value: Raw) -> list[Any] | None:
         text = character_sets.decode(value, codecs).rstrip(" \0")
         return [text] if text else None
 
@@ -123,7 +125,7 @@ def _text(codecs: tuple[str, ...]) -> Reader:
 
 
 def _names(codecs: tuple[str, ...]) -> Reader:
-    def read(value: bytes) -> list[Any] | None:
+    def read(value: Raw) -> list[Any] | None:
         text = character_sets.decode(value.rstrip(b" \0"), codecs)
         if "\\" not in text and "=" not in text:
             return [{"Alphabetic": text}] if text else None
@@ -138,7 +140,7 @@ def _name(text: str) -> dict[str, str] | None:
     return {group: part for group, part in groups if part} or None
 
 
-def _decimals(value: bytes) -> list[Any] | None:
+def _decimals(value: Raw) -> list[Any] | None:
     text = value.decode("latin-1").strip(" \0")
     if not text:
         return None
@@ -147,7 +149,7 @@ def _decimals(value: bytes) -> list[Any] | None:
     return [_number(part) for part in text.split("\\")]
 
 
-def _number(text: str) -> int | float | str | None:
+def _number(text: str) -> Any:
     """The number as JSON writes it, else the text.
 
     `orjson.loads` reads what JSON allows without a sign or zero in front, so `5` stays
@@ -161,7 +163,7 @@ def _number(text: str) -> int | float | str | None:
     return number if kind is float or kind is int else text
 
 
-def _spelled_number(text: str) -> int | float | str | None:
+def _spelled_number(text: str) -> Any:
     if not text:
         return None
     if text.strip("+-.0123456789eE"):
@@ -172,27 +174,31 @@ def _spelled_number(text: str) -> int | float | str | None:
         return text
     if abs(number) == float("inf"):
         return text
-    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+    return _whole(number)
 
 
-def _integers(value: bytes) -> list[Any] | None:
+def _whole(number: Any) -> Any:
+    """An integer where a float holds one exactly."""
+    if type(number) is float and number.is_integer() and abs(number) < _EXACT:
+        return int(number)
+    return number
+
+
+def _integers(value: Raw) -> list[Any] | None:
     text = value.decode("latin-1").strip(" \0")
     if text.isdecimal() and len(text) < 19 and text.isascii():
         return [int(text)]
     values = _decimals(value)
     if values is None:
         return None
-    return [
-        int(number) if type(number) is float and number.is_integer() else number
-        for number in values
-    ]
+    return [_whole(number) for number in values]
 
 
 def _numbers(order: str, code: str, size: int) -> Reader:
     unpack_one = struct.Struct(order + code).unpack
     unpack = struct.unpack
 
-    def read(value: bytes) -> list[Any] | None:
+    def read(value: Raw) -> list[Any] | None:
         if len(value) == size:
             return [*unpack_one(value)]
         count, rest = divmod(len(value), size)
@@ -206,7 +212,7 @@ def _numbers(order: str, code: str, size: int) -> Reader:
 def _tags(order: str) -> Reader:
     unpack = struct.Struct(f"{order}HH").iter_unpack
 
-    def read(value: bytes) -> list[Any] | None:
+    def read(value: Raw) -> list[Any] | None:
         if len(value) % 4:
             raise WrongLength
         return [f"{group:04X}{element:04X}" for group, element in unpack(value)]

@@ -8,10 +8,8 @@ constants below, so memory and time are bounded by the length of the file.
 Source: PS3.5 7, Annex A; PS3.10 7; PS3.18 F.2.
 """
 
-import mmap
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,25 +23,28 @@ from dicomweb.element_values import (
     readers,
 )
 from dicomweb.errors import MalformedInstance
+from dicomweb.part10 import (
+    EXPLICIT_BIG_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    LONG_VRS,
+    Buffer,
+    Part10,
+    Sliceable,
+    open_file,
+)
 
 MAX_DEPTH = 64
 """Sequences within sequences; System.Text.Json and others stop at the same depth."""
 MAX_ELEMENTS = 300_000
 """Per file, at all levels; an enhanced MR of 2,000 frames has about 120,000."""
-MAX_INFLATED_BYTES = 512 * 1024 * 1024
-"""Of a data set in the deflated transfer syntax."""
+MAX_FRAGMENTS = 4_000_000
+"""Of one encapsulated value; they are stepped over one by one."""
 LARGE_VALUE_BYTES = 1024 * 1024
 """A text or a list of numbers longer than this is bulk data."""
 MAX_INLINE_BYTES = 32 * 1024 * 1024
 """Of all values together that stand in the JSON."""
 
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-
 UNDEFINED = 0xFFFFFFFF
-_PREAMBLE_BYTES = 128
 _SMALL_VALUE_BYTES = 64
 _ITEM = "FFFEE000"
 _ITEM_END = "FFFEE00D"
@@ -51,28 +52,9 @@ _SEQUENCE_END = "FFFEE0DD"
 _CHARACTER_SET = "00080005"
 _PIXEL_REPRESENTATION = "00280103"
 _LUT_DATA = "00283006"
-_LONG = {
-    vr.encode(): vr
-    for vr in (
-        "OB",
-        "OD",
-        "OF",
-        "OL",
-        "OV",
-        "OW",
-        "SQ",
-        "SV",
-        "UC",
-        "UN",
-        "UR",
-        "UT",
-        "UV",
-    )
-}
 _CAPITALS = re.compile(rb"[A-Z]{2}")
 _KEYS_KEPT = 20_000
 
-Buffer = bytes | bytearray | memoryview | mmap.mmap
 Json = dict[str, Any]
 Visit = tuple[str, str, int, int]
 """An element that was met: tag, VR, first and last (exclusive) byte of its value."""
@@ -115,7 +97,7 @@ class Scan:
         deflated: Whether `buffer` is an inflated copy.
     """
 
-    buffer: bytes | bytearray | mmap.mmap
+    buffer: Sliceable
     transfer_syntax_uid: str
     elements: dict[str, Json]
     bulk: tuple[BulkElement, ...]
@@ -134,116 +116,37 @@ def scan(file: Buffer) -> Scan:
 
     Raises:
         MalformedInstance: It is not a Part 10 file, is damaged, ends too early or
-            exceeds one of the limits of this module.
+            exceeds one of the limits of this module and of `part10`.
 
-    Source: PS3.10 7.1; PS3.5 7.
+    Source: PS3.5 7.
     """
-    buffer = _sliceable(file)
-    if buffer[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] != b"DICM":
-        raise MalformedInstance("The file has no DICM prefix after 128 bytes.")
     try:
-        return _scan_part10(buffer)
+        return _scan_data_set(open_file(file))
     except struct.error as error:
         raise MalformedInstance("The file ends inside a data element.") from error
 
 
-def _sliceable(file: Buffer) -> bytes | bytearray | mmap.mmap:
-    if not isinstance(file, memoryview):
-        return file
-    whole = file.obj
-    if isinstance(whole, bytes | bytearray | mmap.mmap) and file.nbytes == len(whole):
-        return whole
-    return bytes(file)
-
-
-def _scan_part10(buffer: bytes | bytearray | mmap.mmap) -> Scan:
-    start, syntax = _file_meta(buffer)
-    deflated = syntax == DEFLATED_LITTLE_ENDIAN
-    if deflated:
-        buffer = _inflate(buffer, start)
-    start = _skip_command_set(buffer, start)
-    syntax = syntax or _guess_syntax(buffer, start)
-    little_endian = syntax != EXPLICIT_BIG_ENDIAN
+def _scan_data_set(file: Part10) -> Scan:
+    buffer, start = file.buffer, file.data_set_offset
+    little_endian = file.transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
     scanner = _Scanner(buffer, little_endian=little_endian)
     implicit = scanner.is_implicit(
-        start, len(buffer), expected=syntax == IMPLICIT_LITTLE_ENDIAN
+        start, len(buffer), expected=file.transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN
     )
     root = _Level("", character_sets.codecs_of(()), len(buffer), 0, implicit=implicit)
     scanner.data_set(root, start)
     scanner.settle_signed(root, None)
     return Scan(
         buffer=buffer,
-        transfer_syntax_uid=syntax,
+        transfer_syntax_uid=file.transfer_syntax_uid,
         elements=_in_order(root.elements),
         bulk=tuple(scanner.bulk),
         root_visits=scanner.root_visits,
         nested_visits=scanner.nested_visits,
         codecs=root.codecs,
         little_endian=little_endian,
-        deflated=deflated,
+        deflated=file.deflated,
     )
-
-
-def _file_meta(buffer: bytes | bytearray | mmap.mmap) -> tuple[int, str]:
-    """Offset of the data set and the Transfer Syntax UID, empty where missing.
-
-    Source: PS3.10 7.1.
-    """
-    position, syntax = _PREAMBLE_BYTES + 4, ""
-    while position + 8 <= len(buffer):
-        group, element, vr, length = struct.unpack_from("<HH2sH", buffer, position)
-        if group != 2:
-            break
-        position += 8
-        if vr in _LONG:
-            (length,) = struct.unpack_from("<I", buffer, position)
-            position += 4
-        elif not _CAPITALS.fullmatch(vr):  # written in implicit VR
-            (length,) = struct.unpack_from("<I", buffer, position - 4)
-        if position + length > len(buffer):
-            raise MalformedInstance("The file ends inside its meta information.")
-        if element == 0x0010:
-            value = bytes(buffer[position : position + length])
-            syntax = value.decode("latin-1").rstrip(" \0")
-        position += length
-    return position, syntax
-
-
-def _skip_command_set(buffer: bytes | bytearray | mmap.mmap, start: int) -> int:
-    """Past elements of group 0000, which a file should not have (PS3.7 6.3.1)."""
-    while start + 8 <= len(buffer):
-        group, _, length = struct.unpack_from("<HHI", buffer, start)
-        if group != 0 or start + 8 + length > len(buffer):
-            break
-        start += 8 + length
-    return start
-
-
-def _guess_syntax(buffer: bytes | bytearray | mmap.mmap, start: int) -> str:
-    header = bytes(buffer[start : start + 6])
-    if len(header) < 6 or not _CAPITALS.fullmatch(header, 4):
-        return IMPLICIT_LITTLE_ENDIAN
-    return EXPLICIT_BIG_ENDIAN if header[0] == 0 else EXPLICIT_LITTLE_ENDIAN
-
-
-def _inflate(buffer: bytes | bytearray | mmap.mmap, start: int) -> bytes:
-    """The file with its data set inflated.
-
-    Source: PS3.5 A.5.
-    """
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = inflater.decompress(
-            memoryview(buffer)[start:], MAX_INFLATED_BYTES - start
-        )
-    except zlib.error as error:
-        raise MalformedInstance("The deflated data set is damaged.") from error
-    if not inflater.eof:
-        raise MalformedInstance(
-            "The deflated data set ends too early or holds more than"
-            f" {MAX_INFLATED_BYTES} bytes."
-        )
-    return bytes(buffer[:start]) + inflated
 
 
 def _in_order(elements: dict[str, Json]) -> dict[str, Json]:
@@ -264,11 +167,8 @@ class _Keys(dict[int, str]):
         self._little_endian = little_endian
 
     def __missing__(self, raw: int) -> str:
-        if self._little_endian:
-            raw_tag = (raw & 0xFFFF) << 16 | raw >> 16
-        else:
-            raw_tag = raw
-        key = f"{raw_tag:08X}" if raw_tag & 0xFFFF else ""
+        tag = (raw & 0xFFFF) << 16 | raw >> 16 if self._little_endian else raw
+        key = f"{tag:08X}" if tag & 0xFFFF else ""
         if len(self) < _KEYS_KEPT:
             self[raw] = key
         return key
@@ -342,9 +242,7 @@ class _Scanner:
         "root_visits",
     )
 
-    def __init__(
-        self, buffer: bytes | bytearray | mmap.mmap, *, little_endian: bool
-    ) -> None:
+    def __init__(self, buffer: Sliceable, *, little_endian: bool) -> None:
         self.buffer = buffer
         self.bulk: list[BulkElement] = []
         self.root_visits: list[Visit] = []
@@ -442,7 +340,7 @@ class _Scanner:
 
     def _long_element(self, level: _Level, key: str, vr: bytes, position: int) -> int:
         """Read an explicit element that has no 2-byte length; as `_value`."""
-        name = _LONG.get(vr)
+        name = LONG_VRS.get(vr)
         start = position + 8
         if name is not None:
             (length,) = self._length(self.buffer, start)
@@ -467,7 +365,7 @@ class _Scanner:
         if key in (_ITEM_END, _SEQUENCE_END):
             return -start
         if name == "UN":
-            name = self._known_vr(key, start, length)
+            name = self._known_vr(key, length)
         if length == UNDEFINED:
             if name == "SQ":
                 return self._sequence(level, key, start, None)
@@ -533,7 +431,7 @@ class _Scanner:
             if values:
                 element["Value"] = values
 
-    def _known_vr(self, key: str, start: int, length: int) -> str:
+    def _known_vr(self, key: str, length: int) -> str:
         """The VR of an element that the file calls UN.
 
         Only the standard's dictionary is asked: what a private element holds its
@@ -550,8 +448,7 @@ class _Scanner:
     def _sequence(self, level: _Level, key: str, start: int, stop: int | None) -> int:
         """Read the items of a sequence; the first byte after it.
 
-        Args:
-            stop: Where it ends; None for one of undefined length.
+        `stop` is where it ends, None for one of undefined length.
 
         Source: PS3.5 7.5.
         """
@@ -595,7 +492,9 @@ class _Scanner:
         """
         buffer, unpack, keys = self.buffer, self._implicit_header, self._keys
         position, end = start, level.end
-        while position < end:
+        for _ in range(MAX_FRAGMENTS):
+            if position >= end:
+                break
             raw, length = unpack(buffer, position)
             if keys[raw] == _SEQUENCE_END:
                 vr = name if name in BINARY_VRS else "OB"

@@ -1,0 +1,170 @@
+"""The frame of a DICOM file: preamble, file meta information, deflation.
+
+Source: PS3.10 7.1; PS3.5 Annex A.
+"""
+
+import mmap
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from dicomweb.errors import MalformedInstance
+from dicomweb.identifiers import is_valid_uid
+
+MAX_INFLATED_BYTES = 256 * 1024 * 1024
+"""Of a file in the deflated transfer syntax once inflated."""
+MAX_COMMAND_ELEMENTS = 64
+"""Elements of group 0000 that are stepped over; no message has half as many."""
+
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+
+LONG_VRS = {
+    vr.encode(): vr
+    for vr in (
+        *("OB", "OD", "OF", "OL", "OV", "OW", "SQ"),
+        *("SV", "UC", "UN", "UR", "UT", "UV"),
+    )
+}
+"""VRs whose length has 4 bytes, after 2 reserved ones (PS3.5 7.1.2)."""
+
+_PREAMBLE_BYTES = 128
+_INFLATE_BYTES = 16 * 1024 * 1024
+_CAPITALS = re.compile(rb"[A-Z]{2}")
+
+Sliceable = bytes | bytearray | mmap.mmap
+Buffer = Sliceable | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Part10:
+    """An opened file.
+
+    Attributes:
+        buffer: The file; an inflated copy if its transfer syntax is deflated.
+        data_set_offset: Of the first element after the file meta information.
+        transfer_syntax_uid: The one found by looking where the file names none.
+        deflated: Whether `buffer` is an inflated copy.
+    """
+
+    buffer: Sliceable
+    data_set_offset: int
+    transfer_syntax_uid: str
+    deflated: bool
+
+
+def open_file(file: Buffer) -> Part10:
+    """The file's data set, inflated if need be, and its transfer syntax.
+
+    `bytes`, `bytearray` and `mmap` are read in place; a memoryview of a part of an
+    object is copied first.
+
+    Raises:
+        MalformedInstance: There is no DICM prefix, the file meta information is
+            damaged, or the data set inflates to more than `MAX_INFLATED_BYTES`.
+
+    Source: PS3.10 7.1.
+    """
+    buffer = _sliceable(file)
+    if buffer[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] != b"DICM":
+        raise MalformedInstance("The file has no DICM prefix after 128 bytes.")
+    try:
+        start, syntax = _file_meta(buffer)
+    except struct.error as error:
+        raise _cut() from error
+    if syntax and not is_valid_uid(syntax):
+        raise MalformedInstance("The Transfer Syntax UID is not a UID.")
+    deflated = syntax == DEFLATED_LITTLE_ENDIAN
+    if deflated:
+        buffer = _inflate(buffer, start)
+    start = _skip_command_set(buffer, start)
+    return Part10(buffer, start, syntax or _guess_syntax(buffer, start), deflated)
+
+
+def _sliceable(file: Buffer) -> Sliceable:
+    """The object itself: slices of a memoryview have no text methods."""
+    if not isinstance(file, memoryview):
+        return file
+    whole = file.obj
+    if (
+        isinstance(whole, bytes | bytearray | mmap.mmap)
+        and file.c_contiguous
+        and file.nbytes == len(whole)
+    ):
+        return whole
+    return bytes(file)
+
+
+def _file_meta(buffer: Sliceable) -> tuple[int, str]:
+    """Offset of the data set and the Transfer Syntax UID, empty where missing.
+
+    Source: PS3.10 7.1.
+    """
+    position, syntax = _PREAMBLE_BYTES + 4, ""
+    while position + 8 <= len(buffer):
+        group, element, vr, length = struct.unpack_from("<HH2sH", buffer, position)
+        if group != 2:
+            break
+        position += 8
+        if vr in LONG_VRS:
+            (length,) = struct.unpack_from("<I", buffer, position)
+            position += 4
+        elif not _CAPITALS.fullmatch(vr):  # written in implicit VR
+            (length,) = struct.unpack_from("<I", buffer, position - 4)
+        if position + length > len(buffer):
+            raise _cut()
+        if element == 0x0010:
+            value = bytes(buffer[position : position + length])
+            syntax = value.decode("latin-1").rstrip(" \0")
+        position += length
+    return position, syntax
+
+
+def _skip_command_set(buffer: Sliceable, start: int) -> int:
+    """Past elements of group 0000, which a file should not have (PS3.7 6.3.1)."""
+    for _ in range(MAX_COMMAND_ELEMENTS):
+        if start + 8 > len(buffer):
+            break
+        group, _, length = struct.unpack_from("<HHI", buffer, start)
+        if group != 0 or start + 8 + length > len(buffer):
+            break
+        start += 8 + length
+    return start
+
+
+def _guess_syntax(buffer: Sliceable, start: int) -> str:
+    header = bytes(buffer[start : start + 6])
+    if len(header) < 6 or not _CAPITALS.fullmatch(header, 4):
+        return IMPLICIT_LITTLE_ENDIAN
+    return EXPLICIT_BIG_ENDIAN if header[0] == 0 else EXPLICIT_LITTLE_ENDIAN
+
+
+def _inflate(buffer: Sliceable, start: int) -> bytearray:
+    """The file with its data set inflated.
+
+    Source: PS3.5 A.5.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = bytearray(buffer[:start])
+    waiting = bytes(buffer[start:])
+    try:
+        while not inflater.eof:
+            chunk = inflater.decompress(waiting, _INFLATE_BYTES)
+            waiting = inflater.unconsumed_tail
+            inflated += chunk
+            if not chunk and not waiting:
+                raise MalformedInstance("The deflated data set ends too early.")
+            if len(inflated) > MAX_INFLATED_BYTES:
+                raise MalformedInstance(
+                    f"The data set inflates to more than {MAX_INFLATED_BYTES} bytes."
+                )
+    except zlib.error as error:
+        raise MalformedInstance("The deflated data set is damaged.") from error
+    return inflated
+
+
+def _cut() -> MalformedInstance:
+    return MalformedInstance("The file ends inside its meta information.")
