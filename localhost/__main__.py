@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from localhost import indexing, keys, process, server, sockets
+from localhost.accepting import Load
 from localhost.errors import HostError
 from localhost.process import Role, Setup
 from localhost.supervisor import Supervisor
@@ -88,6 +89,7 @@ def _setup(
         rpc_secret=secrets.token_urlsafe(24),
         public_url=f"{scheme}://{_reachable(options.host)}:{port}",
         serving=serving,
+        load=Load(options.workers),
     )
 
 

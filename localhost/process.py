@@ -12,6 +12,7 @@ from os import _exit
 from pathlib import Path
 
 from localhost import indexing, timers
+from localhost.accepting import Load
 from localhost.extension import (
     DURABLE_TYPES,
     RPC,
@@ -54,6 +55,7 @@ class Setup:
         rpc_secret: First path segment that opens it.
         public_url: Base of the app's URLs, without a slash at its end.
         serving: How HTTP is served.
+        load: Connections of each HTTP process.
     """
 
     app_folder: Path
@@ -64,6 +66,7 @@ class Setup:
     rpc_secret: str
     public_url: str
     serving: Serving
+    load: Load
 
     @property
     def engine_url(self) -> str:
@@ -192,18 +195,24 @@ class Process:
             web.mount(WEBHOOKS, engine.app)
         elif _is_durable(self._worker.app):
             web.mount(WEBHOOKS, Forward(self._setup.engine_url))
-        return self._server(web, self._setup.listener, self._setup.serving)
+        return self._server(
+            web, self._setup.listener, self._setup.serving, self._setup.load
+        )
 
     def _engine_server(self, engine: Engine) -> HttpServer:
         application = behind_secret(self._setup.rpc_secret, engine.app)
         serving = Serving(drain_seconds=self._setup.serving.drain_seconds)
-        return self._server(application, self._setup.rpc_listener, serving)
+        return self._server(application, self._setup.rpc_listener, serving, Load(1))
 
     def _server(
-        self, application: Asgi, listener: socket.socket, serving: Serving
+        self,
+        application: Asgi,
+        listener: socket.socket,
+        serving: Serving,
+        load: Load,
     ) -> HttpServer:
         self._starting += 1
-        return HttpServer(application, listener, serving, self._started_one)
+        return HttpServer(application, listener, serving, self._started_one, load)
 
     def _timers(self) -> timers.Timers:
         records = timers.TimerRecords(self._setup.data_folder / "timers.json")

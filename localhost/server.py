@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 from typing_extensions import override
 
+from localhost.accepting import Acceptor, Load
 from localhost.extension import Asgi
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Patience(asyncio.Protocol):
     cycle: Any
     flow: Any
     serving: Serving
+    load: Load
+    connections: set[Any]
     head_since: float | None = None
     data_at = 0.0
     full_since: float | None = None
@@ -66,7 +69,13 @@ class Patience(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.load.set(len(self.connections))
         self.head_since = self.data_at = self.loop.time()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.load.set(len(self.connections))
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -101,14 +110,19 @@ class Patience(asyncio.Protocol):
         return not unasked and now - self.data_at > self.serving.body_seconds
 
 
-def patient_protocol(serving: Serving) -> type[Any]:
+def patient_protocol(serving: Serving, load: Load) -> type[Any]:
     """The protocol of httptools where that is installed, else of h11."""
     base: type[Any]
     try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
+        from uvicorn.protocols.http import httptools_impl
+
+        base = httptools_impl.HttpToolsProtocol
     except ImportError:
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
-    return type("PatientProtocol", (Patience, base), {"serving": serving})
+        from uvicorn.protocols.http import h11_impl
+
+        base = h11_impl.H11Protocol
+    members = {"serving": serving, "load": load}
+    return type("PatientProtocol", (Patience, base), members)
 
 
 class HttpServer(uvicorn.Server):
@@ -120,18 +134,20 @@ class HttpServer(uvicorn.Server):
         listener: socket.socket,
         serving: Serving,
         on_started: Callable[[], None] = lambda: None,
+        load: Load | None = None,
     ) -> None:
+        self._load = load or Load(1)
+        self._protocol = patient_protocol(serving, self._load)
         super().__init__(
             uvicorn.Config(
                 application,
-                http=patient_protocol(serving),
+                http=self._protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=serving.access_log,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=serving.drain_seconds,
@@ -146,7 +162,7 @@ class HttpServer(uvicorn.Server):
         """Serve; returns when everything is drained after `stop`."""
         sweeping = asyncio.create_task(self._sweep())
         try:
-            await self.serve(sockets=[self._listener])
+            await self.serve(sockets=[])
         finally:
             sweeping.cancel()
 
@@ -158,6 +174,17 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the server and say so."""
         await super().startup(sockets=sockets)
+
+        def make_protocol() -> Any:
+            return self._protocol(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+
+        tls = self.config.ssl
+        acceptor: Any = Acceptor(self._listener, make_protocol, tls, self._load)
+        self.servers.append(acceptor)
         self._on_started()
 
     @override

@@ -132,6 +132,8 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(self._lifeline_out)
+        if Role.HTTP in roles:
+            self._setup.load.begin(index)
         ready = bytes([index])
         try:
             worked = run(
