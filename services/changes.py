@@ -5,8 +5,8 @@ is about is the current one, else `Replaced`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from dicomweb import dataset_json
 from dicomweb.change_feed import Action, Entry, State
 from dicomweb.identifiers import Partition
 from services import documents as doc
@@ -42,12 +42,12 @@ async def with_states(
     for pk, ids in wanted.items():
         for document in await _read(runtime, pk, list(ids), metadata=include_metadata):
             found[(pk, document["id"])] = document
-    metadata: dict[tuple[str, str], bytes] = {}
+    metadata: dict[tuple[str, str], dict[str, Any]] = {}
     if include_metadata:
         for key, document in found.items():
             filled = await retrieve.with_metadata(runtime, key[0], document)
             base = _base_url(runtime, base_url, document["p"])
-            metadata[key] = dataset_json.inflate(doc.metadata_of(filled), base)
+            metadata[key] = retrieve.metadata_object(filled, base)
     await runtime.documents.flush()
     return [
         _changed(entry, found.get(_key(entry)), metadata.get(_key(entry)))
@@ -56,7 +56,7 @@ async def with_states(
 
 
 def _changed(
-    entry: FeedEntry, current: Document | None, metadata: bytes | None
+    entry: FeedEntry, current: Document | None, metadata: dict[str, Any] | None
 ) -> Entry:
     if current is None:
         state = State.DELETED

@@ -22,7 +22,6 @@ from stores.ports import (
     Document,
     Documents,
     Equals,
-    Exists,
     Order,
     Patch,
     Query,
@@ -127,15 +126,17 @@ class Publisher:
         await asyncio.gather(
             self._catalog.put(change), self._feed.append(commit.pk, events)
         )
-        await self._settle(commit.pk, events, commit.study)
+        self._finish_later(
+            commit.pk, await self._settle(commit.pk, events, commit.study)
+        )
         self._published[commit.pk] = commit.event["rev"]
         if len(self._published) > _REMEMBERED:
             self._published.popitem(last=False)
 
     async def _settle(
         self, pk: str, events: Sequence[Document], study: Document
-    ) -> None:
-        """Hands deleted versions to cleanup, then counts the events as done.
+    ) -> list[str]:
+        """Hands deleted versions to cleanup; ids of the events that are done then.
 
         The event that began a delete stays pending until the study is gone, so that
         healing finds the study however far the delete came.
@@ -144,8 +145,10 @@ class Publisher:
             if event["action"] == doc.DELETE_ACTION:
                 await self._list_for_cleanup(pk, event)
         deleting = study["state"] == doc.DELETING
-        done = [e["id"] for e in events if not (deleting and "hold" in e)]
-        self._finished.setdefault(pk, []).extend(done)
+        return [e["id"] for e in events if not (deleting and "hold" in e)]
+
+    def _finish_later(self, pk: str, ids: Sequence[str]) -> None:
+        self._finished.setdefault(pk, []).extend(ids)
         if self._finisher is None:
             loop = asyncio.get_running_loop()
             self._finisher = loop.create_task(self._finish())
@@ -189,7 +192,7 @@ class Publisher:
             And(
                 (
                     Equals(("t",), "ev"),
-                    Exists(("pending",)),
+                    Range(("pending",), low="0"),
                     Range(("rev",), high=up_to),
                 )
             ),
@@ -249,7 +252,7 @@ class Publisher:
         removed = tuple(id for id in listed if id not in present)
         await self._catalog.put(CatalogChange(pk, study, tuple(series), removed))
         await self._feed.append(pk, events)
-        await self._settle(pk, events, study)
+        await self._mark_done(pk, await self._settle(pk, events, study))
         logger.info("healed %d events of %s", len(events), pk)
 
     async def _all_series(self, pk: str) -> list[Document]:
@@ -271,4 +274,4 @@ async def _no_delete(pk: str) -> None:
 
 
 def _done(id: str) -> Patch:
-    return Patch(id, sets={("ttl",): doc.DONE_SECONDS}, removes=(("pending",),))
+    return Patch(id, sets={("ttl",): doc.DONE_SECONDS, ("pending",): None})

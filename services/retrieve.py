@@ -35,8 +35,8 @@ AS_STORED = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PAGE = 5000
 
-FILE_FIELDS = ("t", "state", "flipped", "w", "ow", "u", "ts", "len", "sha", "defl")
-METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "ni", "next", "zn")
+FILE_FIELDS = ("w", "ow", "u", "ts", "len", "sha", "defl", "next", "first")
+METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "zn")
 FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb", "nf")
 RENDER_FIELDS = (*FRAME_FIELDS, "m", "z", "mb", "b")
 
@@ -160,7 +160,8 @@ async def _pages(
     runtime: Runtime, scope: Scope, fields: Sequence[str], *, original: bool
 ) -> AsyncIterator[list[Document]]:
     """Pages of instance documents of a live study; none when it is not live."""
-    query = Query(scope.condition(), (Order(("id",), descending=True),), tuple(fields))
+    order = (Order(("id",), descending=True),)
+    query = Query(scope.condition(), order, ("state", "flipped", *fields))
     after: tuple[Scalar, ...] | None = None
     study: Document | None = None
     while True:
@@ -293,10 +294,15 @@ async def metadata(
         NotFound: No such study, series or instance.
     """
     documents = await find_instances(runtime, scope, METADATA_FIELDS, original=original)
-    newest = max(int(document.get("cw", document["w"])) for document in documents)
+    newest = max(_current_watermark(document) for document in documents)
     if scope.sop_instance_uid is not None:
         return MetadataAnswer(str(newest), documents)
     return MetadataAnswer(f"{newest}-{len(documents)}", documents)
+
+
+def _current_watermark(document: Document) -> int:
+    watermark: int = document["cw"] if "cw" in document else document["w"]
+    return watermark
 
 
 async def with_metadata(runtime: Runtime, pk: str, document: Document) -> Document:

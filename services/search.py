@@ -342,7 +342,7 @@ class _Searcher:
     # --- rows --------------------------------------------------------------------
 
     def _instance_fields(self) -> tuple[str, ...]:
-        fields = ("t", "k", "sk", "u", "se", "a", "w", "ow", "next", "words")
+        fields = ("pk", "t", "sk", "u", "se", "a", "w", "ow", "next", "words")
         if self._instance_needs_metadata():
             return (*fields, "m", "z", "mb", "zn")
         return fields

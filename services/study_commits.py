@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from dicomweb.instance import ReadInstance
-
 from dicomweb import attributes
 from dicomweb.errors import StoreUnavailable
 from dicomweb.identifiers import Partition
+from dicomweb.instance import ReadInstance
 from dicomweb.query_tags import Level, QueryTag
 from services import documents as doc
 from services.merging import Merger
@@ -36,7 +35,7 @@ from stores.ports import (
     Upsert,
 )
 
-MAX_INSTANCES = 94
+MAX_OPERATIONS = 100
 MAX_JSON_BYTES = 1_500_000
 _TRIES = 100
 _CACHED_STUDIES = 1000
@@ -296,7 +295,7 @@ class StudyCommits:
 _STATE_FIELDS = (
     *HEADER_FIELDS,
     *("uid", "p", "sk", "w", "nw", "nid", "ni", "ns", "mods", "a", "n"),
-    *("x", "xw", "words", "flipped", "ttl"),
+    *("x", "xw", "words", "flipped", "_etag"),
 )
 
 
@@ -338,9 +337,12 @@ def _sort_in(state: StudyState, document: Document) -> None:
 def _fitting(items: Sequence[NewInstance]) -> int:
     """How many of the waiting instances one commit may hold."""
     total = 0
+    series: set[str] = set()
     for count, new in enumerate(items):
         total += new.json_bytes
-        if count >= MAX_INSTANCES or total > MAX_JSON_BYTES:
+        series.add(new.document["se"])
+        operations = 2 + len(series) + count + 1
+        if operations > MAX_OPERATIONS or total > MAX_JSON_BYTES:
             return count
     return len(items)
 

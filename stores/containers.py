@@ -40,12 +40,18 @@ _NEWEST = (Order(("k",)), Order(("sk",), descending=True))
 CONTAINERS = (
     ContainerSpec(
         DICOM,
-        (("t",), ("w",), ("pending",), ("tv",), ("x", "*"), ("f", "*")),
-        ((Order(("t",)), Order(("w",), descending=True)),),
+        (
+            *(("k",), ("sk",), ("w",), ("se",), ("pending",)),
+            *(("f", "*"), ("x", "*"), ("words", "*")),
+        ),
+        (_NEWEST,),
     ),
     ContainerSpec(
         CATALOG,
-        (("k",), ("sk",), ("f", "*"), ("words", "*"), ("mods",), ("x", "*")),
+        (
+            *(("k",), ("sk",), ("mods",)),
+            *(("f", "*"), ("x", "*"), ("words", "*")),
+        ),
         (
             _NEWEST,
             (Order(("k",)), Order(("f", "PatientID")), _NEWEST[1]),

@@ -131,7 +131,7 @@ async def test_a_study_is_found_by_name_and_counts_its_instances(runtime):
         version=1,
     )
     assert len(rows) == 3
-    assert rows[0]["00280010"]["Value"]
+    assert rows[0]["00200013"]["Value"] == [1]
 
 
 async def test_fifty_writers_of_one_new_study_make_one_study(runtime):
