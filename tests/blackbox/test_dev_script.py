@@ -1,0 +1,367 @@
+"""`./dev` on machines that are not ours: fresh clones, poor Pythons, no network."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
+FIRST_START_SECONDS = 120
+LATER_START_SECONDS = 3
+STOP_SECONDS = 20
+SAMPLE_STUDIES = 8
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@dataclass(slots=True)
+class Clone:
+    """A fresh clone, and the machine it is on, as its environment tells.
+
+    Attributes:
+        folder: Where it lies; the path has spaces.
+        environment: All variables that `./dev` sees.
+        started: Servers to end after the test.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]]
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """One command of ./dev, called from another folder, to its end."""
+        return subprocess.run(
+            [self.folder / "dev", *words],
+            cwd="/",
+            env={**self.environment, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=200,
+        )
+
+    def serve(self, port: int, *words: str, **more: str) -> subprocess.Popen[str]:
+        """A server that starts; what it says goes to the file `log`."""
+        with (self.folder.parent / f"log.{port}").open("w") as log:
+            process = subprocess.Popen(
+                [self.folder / "dev", "serve", "--port", str(port), *words],
+                cwd="/",
+                env={**self.environment, **more},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def log(self, port: int) -> str:
+        return (self.folder.parent / f"log.{port}").read_text()
+
+    def data(self, name: str) -> tuple[str, str]:
+        return "--data", str(self.folder.parent / name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, else_say: str) -> float:
+    """Seconds until the condition held; fails the test when it never does."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > seconds:
+            pytest.fail(else_say)
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def is_healthy(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return get(port, "/health/check")[0] == 200
+    return False
+
+
+def wait_until_healthy(clone: Clone, port: int, seconds: float) -> float:
+    process = clone.started[-1]
+    begun = time.monotonic()
+    while not is_healthy(port):
+        if process.poll() is not None or time.monotonic() - begun > seconds:
+            pytest.fail(f"not healthy in {seconds} s:\n{clone.log(port)}")
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """SIGTERM, as a service manager would; the exit code."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(STOP_SECONDS)
+
+
+def studies(port: int) -> list[dict]:
+    _, body = get(port, "/v2/studies")
+    return json.loads(body or b"[]")
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PATH of what Debian's smallest image has and git, with one Python of ours.
+
+    Also a `python3.13` that is there and does not work, as pyenv's shims are.
+    """
+    folder = tmp_path_factory.mktemp("tools")
+    for name in (
+        *("bash", "cat", "cksum", "cp", "dirname", "env", "git", "grep", "ls"),
+        *("mkdir", "mktemp", "mv", "rm", "sed", "sh", "sleep", "uname"),
+    ):
+        (folder / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
+    if PYTHON.name != "python3.13":
+        broken = folder / "python3.13"
+        broken.write_text(
+            "#!/bin/sh\necho 'python3.13: command not found' >&2\nexit 127\n"
+        )
+        broken.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of requirements.txt, so that not every test downloads them."""
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:"]
+    subprocess.run(
+        [*command, "-r", ROOT / "requirements.txt", "-d", folder], check=True
+    )
+    return folder
+
+
+def clone_to(folder: Path, tools: Path, python: Path, **more: str) -> Clone:
+    target = folder / "a folder with spaces" / "clone"
+    subprocess.run(
+        ["git", "clone", "-q", "--local", str(ROOT), str(target)], check=True
+    )
+    kept = ("PIP_CERT", "PIP_FIND_LINKS", "HTTPS_PROXY", "https_proxy", "HOME")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {"PATH": f"{python.parent}:{tools}", "LANG": "C", **more}
+    return Clone(target, environment, [])
+
+
+@contextlib.contextmanager
+def closing(clone: Clone) -> Iterator[Clone]:
+    try:
+        yield clone
+    finally:
+        for process in clone.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def without_network(wheels: Path) -> dict[str, str]:
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+
+
+@pytest.fixture(scope="module")
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, tools: Path
+) -> Iterator[tuple[Clone, float]]:
+    """A clone after its first start, and how long that took, from a real index."""
+    folder = tmp_path_factory.mktemp("first")
+    with closing(clone_to(folder, tools, PYTHON)) as clone:
+        port = free_port()
+        process = clone.serve(port, *clone.data("first"))
+        seconds = wait_until_healthy(clone, port, FIRST_START_SECONDS)
+        assert stop(process) == 0
+        yield clone, seconds
+
+
+@pytest.fixture
+def clone(installed: tuple[Clone, float]) -> Iterator[Clone]:
+    """A clone that is installed and from now on has no network."""
+    done, _ = installed
+    offline = {"PIP_NO_INDEX": "1", "https_proxy": "http://127.0.0.1:9"}
+    with closing(Clone(done.folder, {**done.environment, **offline}, [])) as again:
+        yield again
+
+
+def poor_python(folder: Path, *hidden: str) -> Path:
+    """This Python without some modules of its library; the rest by links."""
+    version = PYTHON.name
+    library, packages = folder / "lib" / version, folder / "lib" / version
+    packages = packages / "site-packages"
+    packages.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    shutil.copy2(PYTHON.resolve(), folder / "bin" / version)
+    real = Path(sys.base_prefix) / "lib"
+    for path in real.glob("libpython*"):
+        (folder / "lib" / path.name).symlink_to(path)
+    for path in (real / version).iterdir():
+        if path.name != "site-packages" and path.stem not in hidden:
+            (library / path.name).symlink_to(path)
+    for path in (real / version / "site-packages").iterdir():
+        if path.name.split("-")[0] not in hidden:
+            (packages / path.name).symlink_to(path)
+    return folder / "bin" / version
+
+
+def test_a_fresh_clone_is_healthy_within_two_minutes(installed):
+    clone, seconds = installed
+    print(f"first start: {seconds:.1f} s")
+    assert seconds <= FIRST_START_SECONDS
+    assert not list(clone.folder.glob(".venv.*"))
+
+
+def test_a_later_start_needs_no_network_and_three_seconds(clone):
+    taken = []
+    for _ in range(3):
+        port = free_port()
+        process = clone.serve(port, *clone.data("later"))
+        taken.append(wait_until_healthy(clone, port, FIRST_START_SECONDS))
+        assert stop(process) == 0
+        assert "Installing" not in clone.log(port)
+    print(f"later starts: {', '.join(f'{seconds:.2f}' for seconds in taken)} s")
+    assert min(taken) <= LATER_START_SECONDS
+
+
+def test_scripts_of_the_environment_work_where_it_was_moved_to(clone):
+    done = subprocess.run(
+        [clone.folder / ".venv/bin/uvicorn", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "uvicorn" in done.stdout
+
+
+def test_a_new_default_folder_gets_samples_once_and_they_can_be_taken_out(clone):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v2"
+    process = clone.serve(port)
+    wait_until_healthy(clone, port, FIRST_START_SECONDS)
+    loaded = f"of {SAMPLE_STUDIES} studies"
+    wait_until(lambda: loaded in clone.log(port), 60, clone.log(port))
+    assert "refused" not in clone.log(port)
+    assert len(studies(port)) == SAMPLE_STUDIES
+
+    answer = clone.run("sample", "--remove", "--url", url)
+    assert "Removed" in answer.stdout
+    assert studies(port) == []
+    assert stop(process) == 0
+
+    clone.serve(port)
+    wait_until_healthy(clone, port, FIRST_START_SECONDS)
+    wait_until(lambda: "viewer" in clone.log(port), 30, clone.log(port))
+    assert studies(port) == []
+
+
+def test_samples_that_were_interrupted_are_loaded_by_the_next_start(clone):
+    port = free_port()
+    data = clone.data("interrupted")
+    record = Path(data[1]) / "sample.json"
+    process = clone.serve(port, *data, DICOM_SAMPLE="1")
+    wait_until(record.exists, 30, clone.log(port))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert json.loads(record.read_text())["state"] == "wanted"
+
+    clone.serve(port, *data)
+    wait_until(lambda: "sample instances" in clone.log(port), 60, clone.log(port))
+    assert len(studies(port)) == SAMPLE_STUDIES
+    assert json.loads(record.read_text())["state"] == "loaded"
+
+
+def test_a_folder_given_with_data_gets_no_samples(clone):
+    port = free_port()
+    clone.serve(port, *clone.data("given"))
+    wait_until(lambda: "viewer" in clone.log(port), 60, clone.log(port))
+    assert studies(port) == []
+    assert not (clone.folder.parent / "given" / "sample.json").exists()
+
+
+def test_a_busy_port_is_refused_with_the_name_of_who_holds_it(clone):
+    port = free_port()
+    first = clone.serve(port, *clone.data("holder"))
+    wait_until_healthy(clone, port, FIRST_START_SECONDS)
+    answer = clone.run("serve", "--port", str(port), *clone.data("other"))
+    assert answer.returncode != 0
+    assert f"process {first.pid}" in answer.stdout
+    assert "localhost" in answer.stdout
+    assert "Ready" not in answer.stdout
+
+
+def test_arguments_that_make_no_sense_are_named(clone):
+    answer = clone.run("serve", "--prot", "1")
+    assert (answer.returncode, "--prot" in answer.stdout) == (1, True)
+    answer = clone.run("sevre")
+    assert (answer.returncode, "sevre" in answer.stdout) == (1, True)
+
+
+def test_a_python_that_was_chosen_and_does_not_work_is_named(tmp_path, tools):
+    clone = clone_to(tmp_path, tools, PYTHON, DEV_PYTHON="/nowhere/python3")
+    answer = clone.run("serve")
+    assert (answer.returncode, "/nowhere/python3" in answer.stdout) == (1, True)
+
+
+def test_without_ensurepip_the_system_pip_does(tmp_path, tools, wheels):
+    python = poor_python(tmp_path / "python", "ensurepip")
+    with closing(clone_to(tmp_path, tools, python, **without_network(wheels))) as clone:
+        port = free_port()
+        clone.serve(port, *clone.data("data"))
+        wait_until_healthy(clone, port, FIRST_START_SECONDS)
+
+
+def test_without_ensurepip_and_pip_the_package_to_install_is_named(tmp_path, tools):
+    # Without `email` no pip that lies about elsewhere on this machine runs either.
+    python = poor_python(tmp_path / "python", "ensurepip", "pip", "email")
+    clone = clone_to(tmp_path, tools, python)
+    answer = clone.run("serve", "--port", str(free_port()))
+    assert answer.returncode == 1
+    assert f"apt-get install {PYTHON.name}-venv" in answer.stdout
+    assert not (clone.folder / ".venv").exists()
+
+
+def test_after_an_interrupted_first_start_two_at_once_install_once(
+    tmp_path, tools, wheels
+):
+    alone = clone_to(tmp_path, tools, PYTHON, **without_network(wheels))
+    with closing(alone) as clone:
+        process = clone.serve(free_port(), *clone.data("none"))
+        wait_until(
+            lambda: any(clone.folder.glob(".venv.new.*/lib/*/site-packages/numpy")),
+            60,
+            "the installation never got that far",
+        )
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (clone.folder / ".venv").exists()
+
+        ports = [free_port(), free_port()]
+        for port in ports:
+            clone.serve(port, *clone.data(f"data{port}"))
+        for port in ports:
+            wait_until_healthy(clone, port, FIRST_START_SECONDS)
+        logs = "".join(clone.log(port) for port in ports)
+        assert logs.count("Installing the packages") == 1
+        assert logs.count("Waiting for another ./dev") == 1
+        assert not list(clone.folder.glob(".venv.*"))
