@@ -21,7 +21,7 @@ PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
 FIRST_START_SECONDS = 120
 LATER_START_SECONDS = 3
 STOP_SECONDS = 20
-SAMPLE_STUDIES = 8
+SAMPLE_STUDIES = 9
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
