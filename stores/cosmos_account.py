@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from azure.cosmos.aio import ContainerProxy, CosmosClient
+from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
+from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from stores.azure_errors import (
     PATIENCE_SECONDS,
@@ -21,12 +22,29 @@ from stores.azure_errors import (
     trouble,
     unavailable,
 )
+from stores.containers import DATA_FORMAT, SYSTEM
+from stores.errors import StoreFormatError
 
 logger = logging.getLogger(__name__)
 
 SERVICE = "index"
 CONNECTION_SECONDS = 5
 ANSWER_SECONDS = 10
+FORMAT_PARTITION_KEY = "format"
+FORMAT_ID = "format"
+"""The document of the system container that records the version of the data."""
+_ONCE: dict[str, Any] = {
+    "enable_endpoint_discovery": False,
+    "retry_throttle_total": -1,
+    "retry_connect": 0,
+    "retry_read": 0,
+    "retry_status": 0,
+}
+"""Options by which every request is sent once.
+
+-1: the SDK takes 0 for "not said" and would repeat nine times. Endpoint discovery only
+serves repetition in other regions.
+"""
 T = TypeVar("T")
 
 
@@ -71,13 +89,14 @@ class _Credential(Protocol):
 
 
 class CosmosConnection:
-    """A client that sends every request once, and its identity, to be closed together.
+    """A client and its identity, to be closed together.
 
-    `retry_throttle_total=-1`: the SDK takes 0 for "not said" and would repeat nine
-    times. Endpoint discovery is off since it only serves repetition in other regions.
+    Args:
+        address: Where.
+        repeats: Whether the SDK may repeat requests by itself.
     """
 
-    def __init__(self, address: CosmosAddress) -> None:
+    def __init__(self, address: CosmosAddress, *, repeats: bool = False) -> None:
         self._identity: _Credential | None = None
         credential: Any = address.key
         if not address.key:
@@ -87,11 +106,7 @@ class CosmosConnection:
         self.client = CosmosClient(
             address.endpoint,
             credential,
-            enable_endpoint_discovery=False,
-            retry_throttle_total=-1,
-            retry_connect=0,
-            retry_read=0,
-            retry_status=0,
+            **({} if repeats else _ONCE),
             connection_timeout=CONNECTION_SECONDS,
             read_timeout=ANSWER_SECONDS,
         )
@@ -110,6 +125,16 @@ class CosmosConnection:
         await self.client.close()
         if self._identity is not None:
             await self._identity.close()
+
+
+def check_format(record: Mapping[str, Any]) -> None:
+    """Refuses (StoreFormatError) data of a newer version than this code's."""
+    version = record.get("version")
+    if not isinstance(version, int) or version > DATA_FORMAT:
+        raise StoreFormatError(
+            f"The index has data format {version}; this version of DICOM Functions"
+            f" knows formats up to {DATA_FORMAT}"
+        )
 
 
 class CosmosAccount:
@@ -132,19 +157,32 @@ class CosmosAccount:
             return found
         async with self._opening:
             if self._connection is None:
-                connection = CosmosConnection(self._address)
-                try:
-                    await self.repeat("open", connection.__aenter__)
-                except BaseException:
-                    await connection.__aexit__(None, None, None)
-                    raise
-                self._connection = connection
-            database = self._connection.client.get_database_client(
-                self._address.database
-            )
+                self._connection = await self._open()
+            database = self._database(self._connection)
             return self._containers.setdefault(
                 name, database.get_container_client(name)
             )
+
+    def _database(self, connection: CosmosConnection) -> DatabaseProxy:
+        return connection.client.get_database_client(self._address.database)
+
+    async def _open(self) -> CosmosConnection:
+        """A connection to data of a format that we know."""
+        connection = CosmosConnection(self._address)
+        system = self._database(connection).get_container_client(SYSTEM)
+        try:
+            await self.repeat("open", connection.__aenter__)
+            record = await self.repeat(
+                "read", lambda: system.read_item(FORMAT_ID, FORMAT_PARTITION_KEY)
+            )
+            check_format(record)
+        except CosmosResourceNotFoundError as error:
+            await connection.__aexit__(None, None, None)
+            raise unavailable(SERVICE, "it has not been provisioned") from error
+        except BaseException:
+            await connection.__aexit__(None, None, None)
+            raise
+        return connection
 
     async def repeat(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of an attempt that may be repeated freely.

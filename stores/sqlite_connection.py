@@ -18,7 +18,8 @@ APPLICATION_ID = 0x44434D46
 PAGE_BYTES = 4096
 READ_CACHE_KIB = 4_096
 WRITE_CACHE_KIB = 32_768
-MAPPED_BYTES = 1 << 30
+MAPPED_BYTES = 256 << 20
+LOG_BYTES = 64 << 20
 FILE_NAME = "index.db"
 LOCK_NAME = "index.lock"
 
@@ -38,6 +39,7 @@ def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
         "synchronous=NORMAL",
         "wal_autocheckpoint=0",
         "temp_store=MEMORY",
+        f"journal_size_limit={LOG_BYTES}",
         f"cache_size=-{cache_kib}",
         f"mmap_size={MAPPED_BYTES}",
     ):

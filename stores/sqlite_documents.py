@@ -30,7 +30,7 @@ from stores.sqlite_connection import (
     connect,
     open_writer,
 )
-from stores.sqlite_search import Search, check_search
+from stores.sqlite_search import Search, check_search, is_small
 from stores.sqlite_writer import Writer, store_error
 
 QUERY_THREADS = 4
@@ -102,6 +102,8 @@ class SqliteDocuments:
         check_search(search)
         loop = asyncio.get_running_loop()
         try:
+            if is_small(search):  # a thread would cost more than the look-up
+                return sqlite_search.run(self._reader, search, self._clock())
             return await loop.run_in_executor(self._threads, self._run, search)
         except sqlite3.Error as error:
             raise store_error(error) from error

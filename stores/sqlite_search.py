@@ -21,6 +21,7 @@ from stores.ports import (
     And,
     Document,
     Equals,
+    In,
     Page,
     Query,
     Scalar,
@@ -43,6 +44,7 @@ MAX_PAGE_BYTES = 4_000_000
 FEW_ROWS = 64
 SELECTIVE_ROWS = 2_000
 """Up to so many index rows are sorted without looking for a better way."""
+FEW_IDS = 128
 MAX_REFUSED_DOCUMENTS = 500
 """So many documents may be read in vain before the indexes are intersected."""
 PLAIN_COLUMNS = "d.pk, d.id, d.etag, d.expires, d.body, NULL, NULL"
@@ -83,6 +85,16 @@ def check_search(search: Search) -> None:
                 )
 
 
+def is_small(search: Search) -> bool:
+    """Whether the query only looks up a few ids."""
+    return search.partition_key is not None and any(
+        isinstance(part, Equals | In)
+        and part.path == ("id",)
+        and (isinstance(part, Equals) or len(part.values) <= FEW_IDS)
+        for part in conjuncts(search.query.where)
+    )
+
+
 def document_of(row: Sequence[Any]) -> Document:
     """The document of a row of ALL_COLUMNS or PLAIN_COLUMNS."""
     partition_key, _, etag, _, body, z, zn = row
@@ -121,19 +133,21 @@ def run(connection: sqlite3.Connection, search: Search, now_seconds: float) -> P
     """
     if search.partition_key is None:
         shape = shape_of(search.layout, search.query, search.after)
-        runner = _Run(connection, search, search.query, shape, now_seconds)
-        return runner.indexed_page()
+        runner = _Run(connection, search, search.query, now_seconds)
+        return runner.indexed_page(shape)
+    if by_id(search.query.where):
+        runner = _Run(connection, search, search.query, now_seconds)
+        return runner.partition_page(search.partition_key)
     inside = Equals(("pk",), search.partition_key)
-    parts = conjuncts(search.query.where)
-    query = replace(search.query, where=And((inside, *parts)))
+    query = replace(search.query, where=And((inside, *conjuncts(search.query.where))))
     shape = shape_of(search.layout, query, search.after)
-    runner = _Run(connection, search, query, shape, now_seconds)
-    if by_id(search.query.where) or not shape.scope_fixed:
+    runner = _Run(connection, search, query, now_seconds)
+    if not shape.scope_fixed:
         return runner.partition_page(search.partition_key)
     if [key.path for key in query.order] == [("id",)]:
         with suppress(_TooManyRefused):
             return runner.partition_page(search.partition_key, MAX_REFUSED_DOCUMENTS)
-    return runner.indexed_page()
+    return runner.indexed_page(shape)
 
 
 class _Run:
@@ -144,13 +158,11 @@ class _Run:
         connection: sqlite3.Connection,
         search: Search,
         query: Query,
-        shape: Shape,
         now_seconds: float,
     ) -> None:
         self._connection = connection
         self._search = search
         self._query = query
-        self._shape = shape
         self._holds: Predicate = predicate(query.where)
         self._order = query.order
         binary = not query.fields or not BINARY_FIELDS.isdisjoint(query.fields)
@@ -159,9 +171,11 @@ class _Run:
 
     # --- ways to the documents --------------------------------------------------
 
-    def rows(self, seek: Seek, also: Sequence[Seek] = ()) -> Iterator[Any]:
+    def rows(
+        self, shape: Shape, seek: Seek, also: Sequence[Seek] = ()
+    ) -> Iterator[Any]:
         statement, parameters = rows_statement(
-            self._search.layout, self._shape, seek, also, self._columns
+            self._search.layout, shape, seek, also, self._columns
         )
         return self._connection.execute(statement, parameters)
 
@@ -175,27 +189,27 @@ class _Run:
             return self.page_in_order(found, budget)
         return self.page_sorted(found)
 
-    def indexed_page(self) -> Page:
+    def indexed_page(self, shape: Shape) -> Page:
         """A page by whichever way through the index looks cheapest."""
         seeks = [
             seek
-            for part in self._shape.rest
-            if (seek := seek_of(self._search.layout, self._shape, part))
+            for part in shape.rest
+            if (seek := seek_of(self._search.layout, shape, part))
         ]
         best, rows = self._cheapest(seeks)
-        whole = everything(self._shape)
-        if not self._shape.natural:
-            return self.page_sorted(self.rows(best or whole))
+        whole = everything(shape)
+        if not shape.natural:
+            return self.page_sorted(self.rows(shape, best or whole))
         if best is not None and rows < SELECTIVE_ROWS:
-            return self.page_in_order(self.rows(best))
+            return self.page_in_order(self.rows(shape, best))
         start = next((seek for seek in seeks if seek.ordered), whole)
         budget = MAX_REFUSED_DOCUMENTS if best is not None else None
         try:
-            return self.page_in_order(self.rows(start), budget)
+            return self.page_in_order(self.rows(shape, start), budget)
         except _TooManyRefused:
             assert best is not None
             others = [seek for seek in seeks if seek is not best]
-            return self.page_in_order(self.rows(best, others))
+            return self.page_in_order(self.rows(shape, best, others))
 
     def _cheapest(self, seeks: Sequence[Seek]) -> tuple[Seek | None, int]:
         best: Seek | None = None

@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 MAX_BATCHES_PER_TRANSACTION = 64
 CHECKPOINT_PAGES = 2_000
 FINISH_PAGES = 300
-CHECKPOINT_ROUNDS = 4
+URGENT_PAGES = 8_000
+CHECKPOINT_ROUNDS = 3
 PURGE_INTERVAL_SECONDS = 60.0
 WAL_INDEX_LAST_FRAME = 16
 WAL_INDEX_COPIED_FRAMES = 96
@@ -222,7 +223,7 @@ class Checkpointer:
     def _checkpoint(self) -> None:
         for _ in range(CHECKPOINT_ROUNDS):
             self._copy()
-            if self._pages_to_copy() < FINISH_PAGES:
+            if not FINISH_PAGES < self._pages_to_copy() < URGENT_PAGES:
                 break
         with self._lock.held():
             self._copy()
