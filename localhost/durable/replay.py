@@ -326,8 +326,10 @@ class _Replay:
             case ActionType.CONTINUE_AS_NEW:
                 self.continue_as_new = str(action.get("input", "null"))
                 node = _Node(tell, done=True)
+            case ActionType.CALL_HTTP:
+                raise UnsupportedAction("CallHttp is not supported by this host.")
             case kind:
-                raise UnsupportedAction(f"Action type {kind} is not supported here.")
+                raise UnsupportedAction(f"Action type {kind} is unknown to this host.")
         return node
 
     def _compound(self, action: Action, tell: Callable[[_Node], None] | None) -> _Node:
