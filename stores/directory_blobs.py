@@ -115,9 +115,8 @@ class DirectoryBlobs:
         self, name: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes | memoryview]:
         """Chunks of the blob from `offset`; to its end when `length` is None."""
-        descriptor = self._open(name)
+        descriptor, end = self._open(name)
         try:
-            end = os.fstat(descriptor).st_size
             if length is not None:
                 end = min(end, offset + length)
             while offset < end:
@@ -135,9 +134,9 @@ class DirectoryBlobs:
         """Exactly these bytes, fewer where the blob ends before."""
         if offset < 0 or length < 0:
             raise ValueError("A range starts at 0 or later and has 0 bytes or more")
-        descriptor = self._open(name)
+        descriptor, size_bytes = self._open(name)
         try:
-            length = min(length, os.fstat(descriptor).st_size - offset)
+            length = min(length, size_bytes - offset)
             pieces = []
             while length > 0:
                 piece = await self._chunk(descriptor, length, offset)
@@ -168,7 +167,7 @@ class DirectoryBlobs:
         self, name: str, head: bytes, source_name: str, offset: int
     ) -> None:
         """Stores `head` followed by the source's bytes from `offset`, durable."""
-        source = self._open(source_name)
+        source, _ = self._open(source_name)
         try:
             await self._in_thread(self._splice, self._path(name), head, source, offset)
         finally:
@@ -250,14 +249,19 @@ class DirectoryBlobs:
     def _path(self, name: str) -> str:
         return self._prefix + check_name(name)
 
-    def _open(self, name: str) -> int:
+    def _open(self, name: str) -> tuple[int, int]:
+        """Descriptor and size of the blob's file."""
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BlobMissing(name) from error
         except OSError as error:
             raise disk_unavailable(error) from error
-        return descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise BlobMissing(name)
+        return descriptor, status.st_size
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()

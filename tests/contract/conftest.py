@@ -1,11 +1,14 @@
 """The adapters that the contracts run on: the same cases for each."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from emulators.processes import Emulated, both
 
+from stores.azure_blobs import AzureBlobs
+from stores.cosmos_documents import CosmosDocuments
 from stores.directory_blobs import DirectoryBlobs
 from stores.ports import Blobs, Documents
 from stores.sqlite_documents import SqliteDocuments
@@ -29,23 +32,69 @@ async def directory(folder: Path) -> AsyncIterator[Blobs]:
         await blobs.close()
 
 
-DOCUMENTS: dict[str, Callable[[Path], AbstractAsyncContextManager[Documents]]] = {
-    "sqlite": sqlite
-}
-BLOBS: dict[str, Callable[[Path], AbstractAsyncContextManager[Blobs]]] = {
+@asynccontextmanager
+async def cosmos(emulated: Emulated) -> AsyncIterator[CosmosDocuments]:
+    documents = CosmosDocuments(emulated.cosmos)
+    try:
+        yield documents
+    finally:
+        await documents.close()
+
+
+@asynccontextmanager
+async def blob_storage(emulated: Emulated) -> AsyncIterator[AzureBlobs]:
+    blobs = AzureBlobs(emulated.blobs)
+    try:
+        yield blobs
+    finally:
+        await blobs.close()
+
+
+EMBEDDED_DOCUMENTS: dict[
+    str, Callable[[Path], AbstractAsyncContextManager[Documents]]
+] = {"sqlite": sqlite}
+AZURE_DOCUMENTS: dict[
+    str, Callable[[Emulated], AbstractAsyncContextManager[Documents]]
+] = {"cosmos": cosmos}
+EMBEDDED_BLOBS: dict[str, Callable[[Path], AbstractAsyncContextManager[Blobs]]] = {
     "directory": directory
 }
+AZURE_BLOBS: dict[str, Callable[[Emulated], AbstractAsyncContextManager[Blobs]]] = {
+    "blob-storage": blob_storage
+}
 
 
-@pytest.fixture(params=DOCUMENTS)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The emulators are on loopback; nothing else may be reached."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.allow_hosts(["127.0.0.1"]))
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Iterator[Emulated]:
+    """The emulators of Cosmos DB and Blob Storage, shared by all cases."""
+    with both() as running:
+        yield running
+
+
+@pytest.fixture(params=[*EMBEDDED_DOCUMENTS, *AZURE_DOCUMENTS])
 async def documents(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Documents]:
-    async with DOCUMENTS[request.param](tmp_path / "index") as adapter:
+    if request.param in EMBEDDED_DOCUMENTS:
+        opened = EMBEDDED_DOCUMENTS[request.param](tmp_path / "index")
+    else:
+        opened = AZURE_DOCUMENTS[request.param](request.getfixturevalue("emulated"))
+    async with opened as adapter:
         yield adapter
 
 
-@pytest.fixture(params=BLOBS)
+@pytest.fixture(params=[*EMBEDDED_BLOBS, *AZURE_BLOBS])
 async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Blobs]:
-    async with BLOBS[request.param](tmp_path / "blobs") as adapter:
+    if request.param in EMBEDDED_BLOBS:
+        opened = EMBEDDED_BLOBS[request.param](tmp_path / "blobs")
+    else:
+        opened = AZURE_BLOBS[request.param](request.getfixturevalue("emulated"))
+    async with opened as adapter:
         yield adapter
