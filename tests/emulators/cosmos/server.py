@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from aiohttp import web
+
 from emulators.cosmos import authorization
 from emulators.cosmos.errors import CosmosError, bad_request
 from emulators.cosmos.faults import AFTER, Counters, Faults, Moment, Rule, error_of

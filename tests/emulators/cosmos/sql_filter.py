@@ -20,7 +20,7 @@ from emulators.cosmos.sql_tree import (
     Operand,
     Truth,
 )
-from emulators.cosmos.values import UNDEFINED, at, comparable, equal
+from emulators.cosmos.values import UNDEFINED, at, comparable, equal, is_number
 
 Parameters = Mapping[str, Any]
 Test = Callable[[Any], bool]
@@ -130,7 +130,11 @@ def _like(field: Field, pattern: Any, escape: str | None) -> Test:
 
 def _call(node: Call, parameters: Parameters) -> Test:
     path = node.field.path
-    if node.name == "IS_DEFINED" or node.operand is None:
+    if node.name == "IS_STRING":
+        return lambda document: isinstance(at(document, path), str)
+    if node.name == "IS_NUMBER":
+        return lambda document: is_number(at(document, path))
+    if node.operand is None:
         return lambda document: at(document, path) is not UNDEFINED
     value = operand_value(node.operand, parameters)
     if node.name == "ARRAY_CONTAINS":

@@ -70,6 +70,16 @@ _KEYWORDS = frozenset(  # words that are no names
 )
 
 
+_FUNCTIONS = {
+    "STARTSWITH": 2,
+    "ARRAY_CONTAINS": 2,
+    "IS_DEFINED": 1,
+    "IS_STRING": 1,
+    "IS_NUMBER": 1,
+}
+"""Names and numbers of arguments (docs: nosql/query/system-functions.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     kind: str
@@ -281,12 +291,12 @@ class _Parser:
 
     def _call(self, alias: str) -> Node:
         name = self._next().keyword
-        if name not in {"STARTSWITH", "ARRAY_CONTAINS", "IS_DEFINED"}:
+        if name not in _FUNCTIONS:
             raise bad_request(f"'{name}' is not a function that the emulator knows.")
         self._expect("(")
         field = self._field(alias)
         operand = None
-        if name != "IS_DEFINED":
+        if _FUNCTIONS[name] == 2:
             self._expect(",")
             operand = self._operand()
         self._expect(")")

@@ -60,7 +60,7 @@ class LikePattern:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`STARTSWITH`, `ARRAY_CONTAINS` or `IS_DEFINED` of a field."""
+    """A function of a field and, for some, an operand."""
 
     name: str
     field: Field

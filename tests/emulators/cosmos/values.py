@@ -51,6 +51,11 @@ def type_rank(value: Any) -> int:
             return _OBJECT
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a JSON number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def comparable(left: Any, right: Any) -> bool:
     """Whether a filter may compare the two: both of one type, and defined."""
     ranks = {type_rank(left), type_rank(right)}

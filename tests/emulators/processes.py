@@ -1,0 +1,149 @@
+"""Starts the emulators as processes of their own, on free ports of loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulators.cosmos.server import EMULATOR_KEY
+from stores.azure_blobs import BlobAddress
+from stores.cosmos_account import CosmosAddress
+
+ROOT = Path(__file__).resolve().parents[2]
+AZURITE = ROOT / "node_modules" / ".bin" / "azurite-blob"
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The key that Azurite's documentation gives for its one account; no secret."""
+START_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """Addresses of running emulators.
+
+    Attributes:
+        control: URL below which the Cosmos emulator takes `faults`, `counters`, ….
+    """
+
+    cosmos: CosmosAddress
+    blobs: BlobAddress
+
+    @property
+    def control(self) -> str:
+        return f"{self.cosmos.endpoint}_emulator/"
+
+    def environment(self) -> dict[str, str]:
+        """The settings of a server that is to use them."""
+        return {
+            "DICOM_STORE": "azure",
+            "DICOM_COSMOS_ENDPOINT": self.cosmos.endpoint,
+            "DICOM_COSMOS_DATABASE": self.cosmos.database,
+            "DICOM_COSMOS_KEY": self.cosmos.key,
+            "DICOM_BLOB_CONNECTION": self.blobs.connection,
+            "DICOM_BLOB_CONTAINER": self.blobs.container,
+        }
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(command: list[str], port: int) -> Iterator[None]:
+    """A process, once it listens on the port; ended afterwards."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        _wait_for(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        with closing(socket.socket()) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} does not listen on port {port}")
+
+
+@contextmanager
+def cosmos_emulator(
+    *options: str, port: int = 0, database: str = "dicom"
+) -> Iterator[CosmosAddress]:
+    """Our Cosmos DB emulator, empty unless `--file` says otherwise."""
+    port = port or free_port()
+    command = [sys.executable, str(ROOT / "tests" / "emulators" / "cosmos")]
+    with _process([*command, "--port", str(port), *options], port):
+        yield CosmosAddress(f"http://127.0.0.1:{port}/", database, EMULATOR_KEY)
+
+
+@contextmanager
+def azurite(
+    *, port: int = 0, folder: Path | None = None, container: str = "dicom"
+) -> Iterator[BlobAddress]:
+    """Azurite's blob service, in memory unless a folder is given.
+
+    `--skipApiVersionCheck`: azure-storage-blob 12.31 speaks a newer version than
+    Azurite 3.37 knows of.
+    """
+    if not AZURITE.exists():
+        raise RuntimeError("Azurite is not installed: run npm ci")
+    port = port or free_port()
+    place = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
+    node = shutil.which("node") or "node"
+    command = [
+        node, str(AZURITE.resolve()), "--blobHost", "127.0.0.1", "--blobPort", str(port),
+        "--skipApiVersionCheck", "--disableTelemetry", "--silent", *place,
+    ]  # fmt: skip
+    with _process(command, port):
+        connection = (
+            "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+            f"AccountKey={AZURITE_KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+        )
+        yield BlobAddress(connection=connection, container=container)
+
+
+def provision(emulated: Emulated, *options: str) -> list[str]:
+    """What the provisioning command says, line by line."""
+    command = [sys.executable, "-m", "stores.provision", *options]
+    environment = os.environ | emulated.environment()
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout.splitlines()
+
+
+@contextmanager
+def both(
+    cosmos_port: int = 0, blob_port: int = 0, folder: Path | None = None
+) -> Iterator[Emulated]:
+    """Both emulators, provisioned; what they hold is kept in the folder if given."""
+    options: list[str] = []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--file", str(folder / "cosmos.db")]
+    with (
+        cosmos_emulator(*options, port=cosmos_port) as cosmos,
+        azurite(port=blob_port, folder=folder and folder / "azurite") as blobs,
+    ):
+        emulated = Emulated(cosmos, blobs)
+        provision(emulated)
+        yield emulated
