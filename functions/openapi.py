@@ -9,9 +9,9 @@ import orjson
 from starlette.responses import Response
 
 from dicomweb import change_feed, query
-from dicomweb.errors import NotFound
 from dicomweb.media_types import DICOM, DICOM_JSON, OCTET_STREAM
 from functions.call import VERSIONS, Call, Route
+from functions.representations import json_response, text_response
 
 Object = dict[str, Any]
 
@@ -40,13 +40,10 @@ async def describe_api(call: Call, routes: Sequence[Route]) -> Response:
     partitions = call.runtime.settings.data_partitions
     document = describe(tuple(routes), call.version, partitions=partitions)
     document = {**document, "servers": [{"url": call.root}]}
-    match name.lower().rpartition(".")[2]:
-        case "json":
-            return Response(orjson.dumps(document), media_type="application/json")
-        case "yaml":
-            return Response("\n".join(_yaml(document)), media_type="application/yaml")
-        case _:
-            raise NotFound("There is no such document.")
+    if name.lower().endswith(".json"):
+        return await json_response(call, document)
+    text = "\n".join(_yaml(document)).encode()
+    return await text_response(call, text, media_type="application/yaml")
 
 
 @lru_cache(maxsize=8)

@@ -33,16 +33,15 @@ Chunks = AsyncIterator[bytes | memoryview]
 # --- JSON --------------------------------------------------------------------------
 
 
-async def json_response(
+async def text_response(
     call: Call,
-    value: Any,
+    body: bytes,
     *,
+    media_type: str,
     status: int = 200,
-    media_type: str = JSON,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The value as JSON, compressed when the client takes it and it is over 1 KiB."""
-    body = orjson.dumps(value)
+    """The text, compressed when the client takes it and it is over 1 KiB."""
     fields = dict(headers or {})
     if len(body) > MIN_COMPRESSED_BYTES:
         fields["Vary"] = "Accept-Encoding"
@@ -53,6 +52,19 @@ async def json_response(
     return Response(body, status, fields, media_type)
 
 
+async def json_response(
+    call: Call,
+    value: Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The value as JSON, compressed when the client takes it."""
+    return await text_response(
+        call, orjson.dumps(value), media_type=JSON, status=status, headers=headers
+    )
+
+
 async def dicom_json_response(
     call: Call,
     value: Any,
@@ -61,8 +73,12 @@ async def dicom_json_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The value as DICOM JSON, compressed when the client takes it."""
-    return await json_response(
-        call, value, status=status, media_type=DICOM_JSON, headers=headers
+    return await text_response(
+        call,
+        orjson.dumps(value),
+        media_type=DICOM_JSON,
+        status=status,
+        headers=headers,
     )
 
 

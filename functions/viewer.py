@@ -27,9 +27,9 @@ page.</p>
 </html>"""
 
 
-async def home(call: Call) -> Response:
+async def home(_call: Call) -> Response:
     """The viewer is what people want to see first."""
-    return RedirectResponse(f"{call.root}/viewer/", 302)
+    return RedirectResponse("/viewer/", 302)
 
 
 async def viewer_file(call: Call) -> Response:
