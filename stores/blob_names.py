@@ -19,5 +19,5 @@ def check_name(name: str) -> str:
                 f"A part of a blob name has at most {MAX_SEGMENT_BYTES} bytes"
             )
     if encoded.startswith(b".tmp/"):
-        raise ValueError("Names that start with .tmp are the store's own")
+        raise ValueError("A blob name that starts with .tmp is the store's own")
     return name

@@ -87,18 +87,18 @@ def open_writer(folder: Path, lock: WriterLock) -> sqlite3.Connection:
     Raises:
         StoreFormatError: The file is of a newer version or not one of ours.
     """
-    connection = connect(folder / FILE_NAME, cache_kib=WRITE_CACHE_KIB)
+    path = folder / FILE_NAME
+    connection = None
     try:
+        connection = connect(path, cache_kib=WRITE_CACHE_KIB)
         with lock.held():
             _prepare(connection)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError):
+    except (sqlite3.DatabaseError, StoreFormatError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, StoreFormatError | sqlite3.OperationalError):
             raise
-        raise StoreFormatError(f"{folder / FILE_NAME} is not an index") from error
-    except StoreFormatError:
-        connection.close()
-        raise
+        raise StoreFormatError(f"{path} is not an index") from error
     return connection
 
 

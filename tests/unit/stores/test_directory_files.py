@@ -1,0 +1,166 @@
+"""The directory of blobs as files: order of syncs, leftovers, failures of the disk."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from dicomweb.errors import StoreUnavailable
+from stores.directory_blobs import DirectoryBlobs
+from stores.ports import BytesSource
+from stores.staging import FOLDER_NAME, Staging
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    )
+
+
+class Calls:
+    """The system calls that matter for durability, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.seen: list[tuple[str, str]] = []
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, self._sync(name))
+        rename = os.rename
+
+        def renamed(source: str, target: str) -> None:
+            rename(source, target)
+            self.seen.append(("rename", os.path.relpath(target, root)))
+
+        monkeypatch.setattr(os, "rename", renamed)
+        self._root = root
+
+    def _sync(self, name: str):
+        real = getattr(os, name)
+
+        def synced(descriptor: int) -> None:
+            real(descriptor)
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            relative = os.path.relpath(path, self._root)
+            staged = relative.startswith(FOLDER_NAME)
+            self.seen.append(("sync", "staged" if staged else relative))
+
+        return synced
+
+
+async def test_a_put_is_durable_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    calls = Calls(monkeypatch, tmp_path)
+    await blobs.put([("a/p/study/series/1.dcm", BytesSource(b"1"))])
+    assert calls.seen == [
+        ("sync", "staged"),
+        ("rename", "a/p/study/series/1.dcm"),
+        *(
+            ("sync", name)
+            for name in ("a/p/study/series", "a/p/study", "a/p", "a", ".")
+        ),
+    ]
+    calls.seen.clear()
+    await blobs.put([("a/p/study/series/2.dcm", BytesSource(b"2"))])
+    assert calls.seen == [
+        ("sync", "staged"),
+        ("rename", "a/p/study/series/2.dcm"),
+        ("sync", "a/p/study/series"),
+    ]
+    await blobs.close()
+
+
+async def test_folders_are_synced_once_and_after_all_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    calls = Calls(monkeypatch, tmp_path)
+    await blobs.put([(f"a/s{n % 2}/{n}", BytesSource(b"1")) for n in range(20)])
+    folders = [name for kind, name in calls.seen if kind == "sync" and name != "staged"]
+    assert sorted(folders) == [".", "a", "a/s0", "a/s1"]
+    last_rename = max(n for n, (kind, _) in enumerate(calls.seen) if kind == "rename")
+    assert all(
+        kind == "rename" or name == "staged" for kind, name in calls.seen[:last_rename]
+    )
+    await blobs.close()
+
+
+async def test_a_folder_made_again_by_another_is_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, other = DirectoryBlobs(tmp_path), DirectoryBlobs(tmp_path)
+    await blobs.put([("a/b/1", BytesSource(b"1"))])
+    await other.delete("a/b/1")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "keep").mkdir()  # so that the inode is not used again at once
+    os.makedirs(tmp_path / "a/b")
+    calls = Calls(monkeypatch, tmp_path)
+    await blobs.put([("a/b/2", BytesSource(b"2"))])
+    assert ("sync", "a/b") in calls.seen
+    await blobs.close()
+    await other.close()
+
+
+async def test_nothing_is_synced_when_only_crashes_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DirectoryBlobs(tmp_path, survives_power_loss=False)
+    calls = Calls(monkeypatch, tmp_path)
+    await blobs.put([("a/b", BytesSource(b"1"))])
+    assert calls.seen == [("rename", "a/b")]
+    await blobs.close()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, count: int) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(StoreUnavailable, match="full"):
+            await blobs.put(
+                [(f"a/{n}", BytesSource(bytes(200_000))) for n in range(count)]
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files_below(tmp_path) == []
+    await blobs.put([("a/0", BytesSource(bytes(200_000)))])
+    assert files_below(tmp_path) == ["a/0"]
+    await blobs.close()
+
+
+async def test_deleting_the_last_blob_removes_its_folders(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    await blobs.put([("a/b/1", BytesSource(b"1")), ("a/c/2", BytesSource(b"2"))])
+    await blobs.delete("a/b/1")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["c"]
+    await blobs.close()
+
+
+async def test_what_a_dead_process_staged_is_removed_and_a_living_one_keeps_its_own(
+    tmp_path: Path,
+) -> None:
+    dead = tmp_path / FOLDER_NAME / "dead"
+    dead.mkdir(parents=True)
+    (dead / "lock").touch()
+    (dead / "7").write_bytes(b"half")
+    living = Staging(tmp_path)
+    Path(living.new_path()).write_bytes(b"under way")
+    blobs = DirectoryBlobs(tmp_path)
+    assert not dead.exists()
+    assert [path.read_bytes() for path in living.folder.glob("0")] == [b"under way"]
+    assert [each async for each in blobs.list("")] == []
+    await blobs.close()
+    living.close()
+    assert list((tmp_path / FOLDER_NAME).iterdir()) == []
+
+
+async def test_names_of_the_store_itself_are_refused(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    for name in (".tmp/x", "a/" + "b" * 256, "a/" * 600 + "b"):
+        with pytest.raises(ValueError, match="name"):
+            await blobs.put([(name, BytesSource(b"1"))])
+    await blobs.close()
