@@ -193,8 +193,7 @@ class Episodes:
                 instance, json.dumps(outcome.continue_as_new)
             )
             return
-        closed = history.episode_completed(episode.at)
-        self._store.append(instance.id, [*episode.new, *scheduled, closed])
+        self._store.append(instance.id, [*episode.new, *scheduled])
         self._store.cancel_timers(instance.id, outcome.canceled)
         if outcome.awaited_all and reply.error is not None:
             self._fail(instance, reply.error)

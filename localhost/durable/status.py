@@ -14,12 +14,7 @@ _SCHEDULED_BY = {
     EventKind.CHILD_FAILED: EventKind.CHILD_CREATED,
 }
 _HIDDEN = frozenset(
-    {
-        EventKind.EPISODE_STARTED,
-        EventKind.EPISODE_COMPLETED,
-        EventKind.TASK_SCHEDULED,
-        EventKind.CHILD_CREATED,
-    }
+    {EventKind.EPISODE_STARTED, EventKind.TASK_SCHEDULED, EventKind.CHILD_CREATED}
 )
 _SHOWN = ("Reason", "Details", "FireAt", "OrchestrationStatus")
 _OUTPUTS = ("Result", "Input")

@@ -36,7 +36,9 @@ class Maker:
     def program(self, depth: int = 2) -> list[Step]:
         steps = [self._step(depth) for _ in range(self._random.randint(1, 5))]
         if self._random.random() < 0.15:
-            steps.append({"do": "again", "rest": self._simple(self._random.randint(1, 3))})
+            steps.append(
+                {"do": "again", "rest": self._simple(self._random.randint(1, 3))}
+            )
         return steps
 
     def _key(self) -> str:
@@ -66,7 +68,17 @@ class Maker:
         }
 
     def _step(self, depth: int) -> Step:
-        kinds = ["act", "fail", "live", "dead", "timer", "all", "race", "event", "entity"]
+        kinds = [
+            "act",
+            "fail",
+            "live",
+            "dead",
+            "timer",
+            "all",
+            "race",
+            "event",
+            "entity",
+        ]
         kinds += ["all", "race", "limit", "broken"]
         if depth:
             kinds += ["child", "child", "family", "dead child", "child retry"]
@@ -113,7 +125,11 @@ class Maker:
         if self._random.random() < 0.3:
             of.append({"do": "fail", "key": self._key(), "sleep": 1})
         self._random.shuffle(of)
-        return {"do": "race", "of": of, "then": self._simple(self._random.randint(0, 2))}
+        return {
+            "do": "race",
+            "of": of,
+            "then": self._simple(self._random.randint(0, 2)),
+        }
 
     def _limit(self, _: int) -> Step:
         return {"do": "limit", "work": self._atom()}
@@ -254,9 +270,13 @@ def run(context: df.DurableOrchestrationContext, step: Step) -> Tasks:
         case "throw":
             raise RuntimeError(f"thrown {step['key']}")
     try:
-        result = yield task_of(context, step if step["do"] != "broken" else {**step, "do": "all"})
+        result = yield task_of(
+            context, step if step["do"] != "broken" else {**step, "do": "all"}
+        )
     except Exception as error:
-        result = "failed" if "no " in str(error) or "thrown" in str(error) else str(error)
+        result = (
+            "failed" if "no " in str(error) or "thrown" in str(error) else str(error)
+        )
     if step["do"] == "broken":
         for item in step["then"]:
             result = [result, (yield task_of(context, item))]
@@ -283,7 +303,9 @@ def _run_limit(context: df.DurableOrchestrationContext, step: Step) -> Tasks:
 
 def _run_event(context: df.DurableOrchestrationContext, step: Step) -> Tasks:
     name = f"event{step['key']}"
-    ask = context.call_activity("Raise", {"instance": context.instance_id, "name": name})
+    ask = context.call_activity(
+        "Raise", {"instance": context.instance_id, "name": name}
+    )
     wait = context.wait_for_external_event(name)
     if step["early"]:
         yield ask

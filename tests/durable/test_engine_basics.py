@@ -55,7 +55,9 @@ async def test_a_fan_out_gives_results_in_the_order_of_its_tasks(
     @app.orchestration_trigger(context_name="context")
     def fan_out(context: df.DurableOrchestrationContext):
         waits = context.get_input()
-        return (yield context.task_all([context.call_activity("Sleep", w) for w in waits]))
+        return (
+            yield context.task_all([context.call_activity("Sleep", w) for w in waits])
+        )
 
     async with hosting(app, tmp_path) as host:
         assert await host.output("FanOut", [0.05, 0.0, 0.02]) == [0.05, 0.0, 0.02]
@@ -285,7 +287,11 @@ async def test_a_failed_or_impossible_child_is_a_failed_task(
     @app.orchestration_trigger(context_name="context")
     def parent(context: df.DurableOrchestrationContext):
         texts = []
-        for name, instance_id in [("Child", None), ("Nobody", None), ("Child", "the-parent")]:
+        for name, instance_id in [
+            ("Child", None),
+            ("Nobody", None),
+            ("Child", "the-parent"),
+        ]:
             try:
                 yield context.call_sub_orchestrator(name, 1, instance_id)
             except Exception as error:
@@ -377,7 +383,9 @@ async def test_every_generation_hears_the_event_that_comes_in_its_time(
     async with hosting(app, tmp_path) as host:
         started = await host.client.start_new("Eternal", None, [])
         for word in ("a", "b", "c"):
-            await host.until(started, lambda s, n=word: ord(n) - 97 == len(json.loads(s["input"])))
+            await host.until(
+                started, lambda s, n=word: ord(n) - 97 == len(json.loads(s["input"]))
+            )
             await host.client.raise_event(started, "word", word)
         ended = await host.end(started)
     assert ended["output"] == ['"a"', '"b"', '"c"']
@@ -411,7 +419,10 @@ async def test_the_loser_of_a_race_can_be_awaited_later(
     @app.function_name("Race")
     @app.orchestration_trigger(context_name="context")
     def race(context: df.DurableOrchestrationContext):
-        slow, quick = context.call_activity("Sleep", 0.1), context.call_activity("Sleep", 0)
+        slow, quick = (
+            context.call_activity("Sleep", 0.1),
+            context.call_activity("Sleep", 0),
+        )
         winner = yield context.task_any([slow, quick])
         return [winner.result, (yield slow)]
 
@@ -428,7 +439,9 @@ async def test_ids_made_by_an_orchestrator_are_the_same_at_every_replay(
         made = [context.new_uuid()]
         yield context.call_activity("Double", 1)
         made.append(context.new_uuid())
-        echoed = yield context.call_activity("Refuse" if len(set(made)) < 2 else "Double", 1)
+        echoed = yield context.call_activity(
+            "Refuse" if len(set(made)) < 2 else "Double", 1
+        )
         return [*made, echoed]
 
     async with hosting(app, tmp_path) as host:

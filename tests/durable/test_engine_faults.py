@@ -69,7 +69,10 @@ async def test_an_activity_that_ended_the_process_ten_times_is_not_started_again
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (["good", "other"], "task 1 was TaskScheduled of Work, now it would be TaskScheduled of Other"),
+        (
+            ["good", "other"],
+            "task 1 was TaskScheduled of Work, now it would be TaskScheduled of Other",
+        ),
         (["good"], "it no longer asks for task 1, TaskScheduled of Work"),
         ([], "an answer to task 0, which the orchestrator no longer starts"),
     ],

@@ -103,7 +103,9 @@ async def test_calling_an_entity_the_app_does_not_have_fails_the_task(
         assert "the app has no entityTrigger 'nothing'" in await host.output("Wrong")
 
 
-async def test_operations_that_wait_survive_a_stop(app: df.DFApp, tmp_path: Path) -> None:
+async def test_operations_that_wait_survive_a_stop(
+    app: df.DFApp, tmp_path: Path
+) -> None:
     from localhost.durable.store import Store
 
     async with hosting(app, tmp_path) as host:

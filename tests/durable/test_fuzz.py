@@ -20,12 +20,16 @@ COUNT = 320
 async def test_random_programs_give_what_they_say(tmp_path: Path) -> None:
     app = df.DFApp()
     programs.register(app)
-    made = {f"p{number}": programs.Maker(SEED + number).program() for number in range(COUNT)}
+    made = {
+        f"p{number}": programs.Maker(SEED + number).program() for number in range(COUNT)
+    }
     limits = Limits(activities=16, orchestrators=4, grace_seconds=0.5)
     async with hosting(app, tmp_path, limits=limits) as host:
 
         async def send(instance_id: str, name: str, data: str) -> None:
-            host.engine.management.raise_event(instance_id, name, json.dumps(json.dumps(data)))
+            host.engine.management.raise_event(
+                instance_id, name, json.dumps(json.dumps(data))
+            )
 
         programs.SENDER["send"] = send
         gate = asyncio.Semaphore(24)
@@ -35,7 +39,10 @@ async def test_random_programs_give_what_they_say(tmp_path: Path) -> None:
                 return await _wrong(host, name, made[name])
 
         problems = [p for p in await asyncio.gather(*map(one, made)) if p]
-        episodes, calls = len(host.recording.episodes), sum(host.recording.calls.values())
+        episodes, calls = (
+            len(host.recording.episodes),
+            sum(host.recording.calls.values()),
+        )
     print(f"{COUNT} programs, {episodes} episodes, {calls - episodes} other calls")
     assert not problems, problems[:5]
     assert episodes > 2 * COUNT

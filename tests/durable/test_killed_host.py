@@ -41,15 +41,19 @@ def test_orchestrations_of_every_kind_survive_kills(
     for turn in range(KILLS):
         time.sleep(dice.uniform(0.3, 0.8))
         if turn == 2:
-            event = host.request("POST", "instances/listener/raiseEvent/second", '"two"')
+            event = host.request(
+                "POST", "instances/listener/raiseEvent/second", '"two"'
+            )
             assert event[0] == 202
         host.kill()
         host.start()
-    assert host.request("POST", "instances/listener/raiseEvent/first", '"one"')[0] == 202
-    ended = {instance_id: host.end(instance_id) for instance_id in wanted}
-    assert {key: found["runtimeStatus"] for key, found in ended.items()} == dict.fromkeys(
-        wanted, "Completed"
+    assert (
+        host.request("POST", "instances/listener/raiseEvent/first", '"one"')[0] == 202
     )
+    ended = {instance_id: host.end(instance_id) for instance_id in wanted}
+    assert {
+        key: found["runtimeStatus"] for key, found in ended.items()
+    } == dict.fromkeys(wanted, "Completed")
     assert {key: found["output"] for key, found in ended.items()} == {
         key: output for key, (_, _, output) in wanted.items()
     }
@@ -69,7 +73,9 @@ def test_a_timer_that_was_due_while_the_host_was_down_fires_at_its_start(
     assert host.end("late", seconds=1.5)["runtimeStatus"] == "Completed"
 
 
-def test_a_second_host_on_the_same_data_does_not_start(host: HostProcess, tmp_path: Path) -> None:
+def test_a_second_host_on_the_same_data_does_not_start(
+    host: HostProcess, tmp_path: Path
+) -> None:
     second = HostProcess(tmp_path / "data")
     with pytest.raises(AssertionError, match="the host said ''"):
         second.start()
@@ -77,7 +83,9 @@ def test_a_second_host_on_the_same_data_does_not_start(host: HostProcess, tmp_pa
     assert host.end("fan")["output"] == 5
 
 
-def test_the_client_inside_an_app_reaches_the_engine_over_http(host: HostProcess) -> None:
+def test_the_client_inside_an_app_reaches_the_engine_over_http(
+    host: HostProcess,
+) -> None:
     host.begin("ClientInside", "inside", ["one"])
     ended = host.end("inside")
     assert ended["runtimeStatus"] == "Completed", ended
@@ -87,3 +95,17 @@ def test_the_client_inside_an_app_reaches_the_engine_over_http(host: HostProcess
     assert status in {"Pending", "Running"}
     assert host.request("POST", "instances/one/terminate?reason=enough")[0] == 202
     assert host.status("one")["runtimeStatus"] == "Terminated"
+
+
+def test_with_several_processes_the_engine_is_in_the_one_for_jobs(
+    tmp_path: Path,
+) -> None:
+    host = HostProcess(tmp_path / "data", workers=2)
+    host.start()
+    try:
+        host.begin("ClientInside", "inside", ["one"])
+        host.begin("Family", "family", 2)
+        assert host.end("family")["output"] == [8, 9]
+        assert host.end("inside")["runtimeStatus"] == "Completed"
+    finally:
+        assert host.stop() == 0

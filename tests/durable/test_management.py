@@ -50,7 +50,9 @@ def app() -> df.DFApp:
     return app
 
 
-async def waiting(host: Host, name: str = "Wait", instance_id: str | None = None) -> str:
+async def waiting(
+    host: Host, name: str = "Wait", instance_id: str | None = None
+) -> str:
     """An instance of `Wait` (or another) that is waiting."""
     started = await host.client.start_new(name, instance_id)
     await host.until(started, lambda found: found["runtimeStatus"] == "Running")
@@ -100,7 +102,9 @@ async def test_the_status_shows_what_the_client_library_expects(
         assert status.created_time <= status.last_updated_time <= datetime.now(UTC)
         await host.client.raise_event(started, "go", {"a": [1]})
         await host.end(started)
-        status = await host.client.get_status(started, show_history=True, show_history_output=True)
+        status = await host.client.get_status(
+            started, show_history=True, show_history_output=True
+        )
         assert status.runtime_status is State.Completed
         assert status.output == {"a": [1]}
         assert [event["EventType"] for event in status.historyEvents] == [
@@ -121,17 +125,28 @@ async def test_an_unknown_instance_is_falsy_and_cannot_be_changed(
 ) -> None:
     async with hosting(app, tmp_path) as host:
         assert not await host.client.get_status("nobody")
-        for change in (host.client.terminate, host.client.suspend, host.client.resume, host.client.rewind):
-            with pytest.raises(Exception, match=r"No instance with ID '?nobody'? found"):
+        for change in (
+            host.client.terminate,
+            host.client.suspend,
+            host.client.resume,
+            host.client.rewind,
+        ):
+            with pytest.raises(
+                Exception, match=r"No instance with ID '?nobody'? found"
+            ):
                 await change("nobody", "because")
         with pytest.raises(Exception, match="No instance with ID nobody found"):
             await host.client.raise_event("nobody", "go")
         with pytest.raises(Exception, match="No instance with ID 'nobody' found"):
             await host.client.restart("nobody")
-        assert (await host.client.purge_instance_history("nobody")).instances_deleted == 0
+        assert (
+            await host.client.purge_instance_history("nobody")
+        ).instances_deleted == 0
 
 
-async def test_terminate_ends_an_instance_for_good(app: df.DFApp, tmp_path: Path) -> None:
+async def test_terminate_ends_an_instance_for_good(
+    app: df.DFApp, tmp_path: Path
+) -> None:
     async with hosting(app, tmp_path) as host:
         started = await waiting(host)
         await host.client.terminate(started, "enough")
@@ -148,7 +163,9 @@ async def test_a_terminated_child_is_a_failed_task_of_its_parent(
 ) -> None:
     async with hosting(app, tmp_path) as host:
         guard = await host.client.start_new("Guard")
-        await host.until("guarded", lambda found: found.get("runtimeStatus") == "Running")
+        await host.until(
+            "guarded", lambda found: found.get("runtimeStatus") == "Running"
+        )
         await host.client.terminate("guarded", "enough")
         assert (await host.end(guard))["output"] == "enough"
 
@@ -211,7 +228,9 @@ async def test_restart_repeats_the_input_under_a_new_or_the_same_id(
             await host.client.restart("busy", restart_with_new_instance_id=False)
 
 
-async def test_rewind_runs_only_what_failed_again(app: df.DFApp, tmp_path: Path) -> None:
+async def test_rewind_runs_only_what_failed_again(
+    app: df.DFApp, tmp_path: Path
+) -> None:
     runs: list[str] = []
     broken = True
 
@@ -343,7 +362,9 @@ async def test_purge_deletes_what_has_ended_and_only_that(
                 long_ago, datetime.now(UTC), [State.Failed, State.Running]
             )
         ).instances_deleted == 0
-        deleted = await host.client.purge_instance_history_by(long_ago, datetime.now(UTC))
+        deleted = await host.client.purge_instance_history_by(
+            long_ago, datetime.now(UTC)
+        )
         assert deleted.instances_deleted == 3
         assert [s.instance_id for s in await host.client.get_status_all()] == [busy]
         tables = ("history", "inbox", "activity")
