@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 
 from starlette.responses import Response
 
+from dicomweb.errors import StoreUnavailable
 from functions.call import Call
 from functions.representations import json_response
 
@@ -38,8 +39,8 @@ async def _detail(name: str, probe: Awaitable[object]) -> dict[str, str]:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await probe
-    except Exception:
-        logger.exception("health check of %s failed", name)
+    except (StoreUnavailable, TimeoutError) as error:
+        logger.warning("health check of %s failed: %s", name, str(error) or "no answer")
         return {
             "name": name,
             "status": "Unhealthy",

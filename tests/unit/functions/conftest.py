@@ -1,6 +1,5 @@
 """The whole server in one process: real stores in a temporary folder, no socket."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -67,14 +66,13 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     )
 
     async def resolve() -> Runtime:
-        return runtime
+        return server.runtime
 
     transport = httpx.ASGITransport(application(resolve), raise_app_exceptions=True)
     async with Server(transport=transport, base_url="http://host:8080") as server:
         server.runtime = runtime
         yield server
     await runtime.close()
-    await asyncio.sleep(0)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,72 @@
+"""The function app as a host finds it; each look at it is a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from functions.routes import http_functions
+
+HEAVY = ["numpy", "pydicom", "PIL", "imagecodecs", "azure.cosmos", "azure.identity"]
+
+
+def in_a_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DICOM_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+LOOK = f"""
+import json, sys
+import function_app
+functions = {{}}
+for function in function_app.app.get_functions():
+    bindings = json.loads(function.get_function_json())["bindings"]
+    functions[function.get_function_name()] = bindings[0]
+heavy = [name for name in {HEAVY} if name in sys.modules]
+print(json.dumps({{"functions": functions, "heavy": heavy}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    done = in_a_process(LOOK, DICOM_DATA=str(folder / "never"))
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "never").exists()
+    return json.loads(done.stdout)
+
+
+def test_every_route_is_a_function_that_anyone_may_call(app):
+    found = app["functions"]
+    for function in http_functions():
+        binding = found[function.name]
+        assert binding["type"] == "httpTrigger"
+        assert binding["route"] == function.template
+        assert binding["methods"] == list(function.methods)
+        assert binding["authLevel"] == "ANONYMOUS"
+
+
+def test_the_timer_runs_at_once_and_as_the_settings_say(app):
+    timer = app["functions"]["PublishPending"]
+    assert timer["type"] == "timerTrigger"
+    assert timer["schedule"] == "*/30 * * * * *"
+    assert timer["runOnStartup"] is True
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed(app):
+    assert app["heavy"] == []
+
+
+def test_wrong_settings_stop_the_start_and_are_all_named():
+    done = in_a_process("import function_app", DICOM_STOR="x", DICOM_DURABILITY="y")
+    assert done.returncode != 0
+    assert "DICOM_STOR: " in done.stderr
+    assert "DICOM_DURABILITY: " in done.stderr

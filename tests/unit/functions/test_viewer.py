@@ -1,0 +1,70 @@
+"""The viewer's files."""
+
+import gzip
+
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "viewer"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<html>viewer</html>")
+    (folder / "app-config.js").write_text("window.config = {}")
+    (folder / "app-config.js.gz").write_bytes(gzip.compress(b"window.config = {}"))
+    (folder / "assets/app.0123456789abcdef0123.js").write_text("bundle")
+    (tmp_path / "secret.txt").write_text("secret")
+    return folder
+
+
+PLAIN = {"Accept-Encoding": "identity"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/viewer", "/viewer/", "/viewer/index.html", "/viewer/studies/1.2.3"]
+)
+async def test_pages_of_the_viewer_get_its_document(server, folder, path):
+    response = await server.get(path)
+    assert response.text == "<html>viewer</html>"
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+
+
+async def test_files_come_as_they_are_or_compressed_beforehand(server, folder):
+    plain = await server.get("/viewer/app-config.js", headers=PLAIN)
+    packed = await server.get("/viewer/app-config.js")
+    assert plain.text == packed.text == "window.config = {}"
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["content-type"].startswith("text/javascript")
+    again = await server.get(
+        "/viewer/app-config.js", headers={"If-None-Match": packed.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_files_with_a_hash_in_their_name_are_kept_for_ever(server, folder):
+    response = await server.get("/viewer/assets/app.0123456789abcdef0123.js")
+    assert "immutable" in response.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/viewer/missing.js",
+        "/viewer/../secret.txt",
+        "/viewer/%2e%2e/secret.txt",
+        "/viewer/..%2fsecret.txt",
+        "/viewer/a%00.js",
+    ],
+)
+async def test_files_that_are_not_there_or_outside_are_404(server, folder, path):
+    response = await server.get(path)
+    assert response.status_code == 404
+    assert "secret" not in response.text
+
+
+async def test_without_the_viewer_a_page_says_how_to_get_it(server):
+    response = await server.get("/viewer/")
+    assert response.status_code == 404
+    assert "python -m cli viewer" in response.text
