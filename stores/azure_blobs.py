@@ -130,7 +130,7 @@ class AzureBlobs:
     async def put(self, blobs: Sequence[tuple[str, Source]]) -> None:
         """Stores all, in parallel; all are stored when it returns."""
         for name, _ in blobs:
-            check_name(name)
+            check_name(name)  # before anything is sent
         results = await asyncio.gather(
             *(self._put_one(name, source) for name, source in blobs),
             return_exceptions=True,
@@ -187,7 +187,6 @@ class AzureBlobs:
 
     async def copy(self, source_name: str, name: str) -> None:
         """Copies within the account; returns when the copy is complete."""
-        check_name(name)
         source, target = self._client(source_name), self._client(name)
         status = await self._repeat(lambda: target.start_copy_from_url(source.url))
         state = str(status["copy_status"])
@@ -206,7 +205,6 @@ class AzureBlobs:
         The bytes pass through here: Put Block From URL would need a signature or token
         for the source and gains nothing within a region.
         """
-        check_name(name)
         rest = self.read(source_name, offset=offset)
         first = await anext(rest, b"")
         if len(head) + len(first) <= SINGLE_PUT_BYTES and len(first) < READ_BYTES:
@@ -299,7 +297,8 @@ class AzureBlobs:
                 if error.status_code != _RANGE_NOT_SATISFIABLE:
                     raise
                 return _Piece(b"", 0, None)
-            return _Piece(data, answer.properties.size, answer.properties.etag)
+            found = answer.properties
+            return _Piece(data, _size_of_all(found.content_range), found.etag)
 
         return await self._repeat(attempt)
 
@@ -335,7 +334,8 @@ class AzureBlobs:
     # --- parts
 
     def _client(self, name: str) -> BlobClient:
-        return self._container.get_blob_client(name)
+        """The blob's client; ValueError for a name no store takes."""
+        return self._container.get_blob_client(check_name(name))
 
     async def _repeat(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of a request that is harmless when repeated.
@@ -368,6 +368,11 @@ def _missing(error: ResourceNotFoundError) -> Exception:
     if str(getattr(error, "error_code", "")) == "ContainerNotFound":
         return unavailable(SERVICE, "its container has not been made")
     return BlobMissing()
+
+
+def _size_of_all(content_range: str | None) -> int:
+    """The size of the blob from `bytes 0-99/1000`; the SDK's `size` is the range's."""
+    return int((content_range or "").rpartition("/")[2])
 
 
 def _least(length: int | None, most: int) -> int:
