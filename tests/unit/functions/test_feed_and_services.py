@@ -6,6 +6,8 @@ import pytest
 from data import instance, new_uid
 
 from functions.timers import publish_pending
+from services.settings import Settings
+from stores.connect import connect
 
 JSON = {"Accept": "application/dicom+json"}
 DICOM = {"Content-Type": "application/dicom", **JSON}
