@@ -28,6 +28,36 @@ class StoreSettings(Protocol):
         """Embedded: `power-loss` or `process-crash`."""
         ...
 
+    @property
+    def cosmos_endpoint(self) -> str:
+        """Azure: URL of the Cosmos DB account."""
+        ...
+
+    @property
+    def cosmos_database(self) -> str:
+        """Azure: name of the database."""
+        ...
+
+    @property
+    def cosmos_key(self) -> str:
+        """Azure: key of the account; empty for the managed identity."""
+        ...
+
+    @property
+    def blob_endpoint(self) -> str:
+        """Azure: URL of the blob service, entered with the managed identity."""
+        ...
+
+    @property
+    def blob_connection(self) -> str:
+        """Azure: connection string, used instead of the endpoint if not empty."""
+        ...
+
+    @property
+    def blob_container(self) -> str:
+        """Azure: name of the blob container."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -52,11 +82,14 @@ def connect(settings: StoreSettings) -> Stores:
     """The stores, ready for use.
 
     Raises:
-        StoreFormatError: The index is of a newer version or not one of ours.
+        StoreFormatError: The index is of a newer version or not one of ours (the Azure
+            index says so at its first request).
         ValueError: There is no such kind of store.
     """
     if settings.store == "embedded":
         return _embedded(settings)
+    if settings.store == "azure":
+        return _azure(settings)
     raise ValueError(f"There is no store {settings.store!r}")
 
 
@@ -70,3 +103,18 @@ def _embedded(settings: StoreSettings) -> Stores:
         settings.data / INDEX_FOLDER, survives_power_loss=survives
     )
     return Stores(documents, blobs, blobs.spool_folder)
+
+
+def _azure(settings: StoreSettings) -> Stores:
+    """Nothing is reached yet: the first request opens the connections."""
+    from stores.azure_blobs import AzureBlobs, BlobAddress
+    from stores.cosmos_account import CosmosAddress
+    from stores.cosmos_documents import CosmosDocuments
+
+    index = CosmosAddress(
+        settings.cosmos_endpoint, settings.cosmos_database, settings.cosmos_key
+    )
+    blobs = BlobAddress(
+        settings.blob_endpoint, settings.blob_connection, settings.blob_container
+    )
+    return Stores(CosmosDocuments(index), AzureBlobs(blobs))

@@ -1,5 +1,6 @@
 """Starts the emulators as processes of their own, on free ports of loopback."""
 
+import json
 import os
 import shutil
 import socket
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 from emulators.cosmos.server import EMULATOR_KEY
 from stores.azure_blobs import BlobAddress
@@ -73,12 +76,12 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         with closing(socket.socket()) as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args} does not listen on port {port}")
+    raise RuntimeError(f"{process.args!r} does not listen on port {port}")
 
 
 @contextmanager
@@ -117,6 +120,18 @@ def azurite(
             f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
         )
         yield BlobAddress(connection=connection, container=container)
+
+
+def control(emulated: Emulated, path: str, body: object = None) -> Any:
+    """The answer of a control path; a body makes it a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(emulated.control + path, data)) as answer:
+        return json.load(answer)
+
+
+def counters(emulated: Emulated) -> Any:
+    """What the Cosmos emulator counted since its last reset."""
+    return control(emulated, "counters")
 
 
 def provision(emulated: Emulated, *options: str) -> list[str]:
