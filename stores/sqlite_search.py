@@ -21,6 +21,7 @@ from stores.ports import (
     And,
     Document,
     Equals,
+    Exists,
     In,
     Page,
     Query,
@@ -143,7 +144,7 @@ def run(connection: sqlite3.Connection, search: Search, now_seconds: float) -> P
     shape = shape_of(search.layout, query, search.after)
     runner = _Run(connection, search, query, now_seconds)
     if not shape.scope_fixed:
-        return runner.partition_page(search.partition_key)
+        return runner.unscoped_page(shape, search.partition_key)
     if [key.path for key in query.order] == [("id",)]:
         with suppress(_TooManyRefused):
             return runner.partition_page(search.partition_key, MAX_REFUSED_DOCUMENTS)
@@ -188,6 +189,28 @@ class _Run:
         if [key.path for key in self._order] == [("id",)]:
             return self.page_in_order(found, budget)
         return self.page_sorted(found)
+
+    def unscoped_page(self, shape: Shape, partition_key: str) -> Page:
+        """A page of a partition, through rare fields where they are fewer than ids.
+
+        Without a scope only the question whether a field exists is one seek.
+        """
+        layout = self._search.layout
+        seeks = [
+            seek
+            for part in shape.rest
+            if isinstance(part, Exists) and (seek := seek_of(layout, shape, part))
+        ]
+        best, rows = self._cheapest(seeks)
+        if best is not None and rows < SELECTIVE_ROWS:
+            (size,) = self._connection.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM {layout.documents}"  # noqa: S608 - our own names
+                " WHERE pk = ? LIMIT ?)",
+                (partition_key, rows + FEW_ROWS),
+            ).fetchone()
+            if size == rows + FEW_ROWS:
+                return self.page_sorted(self.rows(shape, best))
+        return self.partition_page(partition_key)
 
     def indexed_page(self, shape: Shape) -> Page:
         """A page by whichever way through the index looks cheapest."""
