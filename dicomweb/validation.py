@@ -397,13 +397,17 @@ def _breach(scan: Scan, tag: str, vr: str, start: int, stop: int) -> str | None:
         return None
     values = [text] if vr in _SINGLE_TEXTS else text.split("\\")
     for value in values:
-        reason = _value_breach(vr, value.rstrip(" ")) if value else None
+        reason = value_breach(vr, value.rstrip(" ")) if value else None
         if reason is not None:
             return f"A value of {_name(tag)} ({vr}) {reason}."
     return _wrong_count(tag, len(values))
 
 
-def _value_breach(vr: str, value: str) -> str | None:
+def value_breach(vr: str, value: str) -> str | None:
+    """What is wrong with one value of the VR, as the end of a sentence; or None.
+
+    Source: PS3.5 6.2.
+    """
     rule = _RULES.get(vr)
     if rule is not None:
         return rule(value)

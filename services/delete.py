@@ -163,11 +163,14 @@ async def _delete_rows(
 
 
 def _version_blobs(pk: str, row: Document) -> list[str]:
-    """Blobs of the current version and of the original."""
+    """Blobs of every version there may be: current, original, staged, replaced."""
     names = doc.blobs_of(doc.current_blob_name(pk, row), row)
-    if row["w"] != row["ow"]:
-        original = row | row.get("first", {})
-        names += doc.blobs_of(doc.original_blob_name(pk, row), original)
+    staged = row.get("next", {}).get("w")
+    for watermark in {row["ow"], row.get("pw"), staged} - {row["w"], None}:
+        name = doc.blob_name(pk, row["id"], watermark, row["ow"])
+        names += [name, doc.metadata_blob_name(name)]
+        if row.get("fb"):
+            names.append(doc.frames_blob_name(name))
     return names
 
 

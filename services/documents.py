@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
-from dicomweb.instance import ReadInstance
 
 from dicomweb import attributes, matching
 from dicomweb import frames as frame_index
 from dicomweb.dataset_json import Metadata
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
+from dicomweb.instance import ReadInstance
 from dicomweb.query_tags import Level, QueryTag
 from stores.ports import Document, Scalar
 
@@ -42,6 +42,8 @@ STUDY_CORE = tuple(
 SERIES_CORE = tuple(a for a in attributes.CORE if a.level is Level.SERIES)
 STUDY_CORE_TAGS = tuple(attribute.tag for attribute in STUDY_CORE)
 SERIES_CORE_TAGS = tuple(attribute.tag for attribute in SERIES_CORE)
+
+STUDY_RETURNED = frozenset(attributes.STUDY_ALL)
 
 Elements = dict[str, Any]
 """DICOM JSON elements by tag (8 hex digits, upper case)."""
@@ -188,11 +190,13 @@ def version_of(study: Document, instance: Document, *, original: bool) -> Docume
     """The version to be read: current, staged and flipped, or the original.
 
     A bulk update stages `next` beside the current version; it counts as current once
-    `st.flipped` names its job. `cw` is the watermark of the current version.
+    `st.flipped` names its job. `cw` is the watermark of the current version, `pw` that
+    of the one before.
     """
     staged = instance.get("next")
     if staged and staged["job"] == study.get("flipped"):
-        instance = instance | staged | {"z": instance.get("zn", b"")}
+        previous = {"z": instance.get("zn", b""), "pw": instance["w"]}
+        instance = instance | staged | previous
     if original and instance["w"] != instance["ow"]:
         first: Document = instance.get("first", {})
         return instance | first | {"cw": instance["w"], "w": instance["ow"]}
@@ -285,6 +289,26 @@ def put_tag_values(
             document.setdefault("words", {})[name] = words
         changed = True
     return changed
+
+
+def tag_value(vr: str, element: Mapping[str, Any] | None) -> Scalar:
+    """Search form of an element's first value; None where it has none."""
+    return matching.search_form(vr, (element or {}).get("Value", []))
+
+
+def replace_tag_value(
+    document: Document, tag: QueryTag, value: Scalar, watermark: int
+) -> None:
+    """Writes a query tag's value whatever was there; None removes it."""
+    name = f"t{tag.key}"
+    document["xw"] = document.get("xw", {}) | {name: watermark}
+    document["x"] = {k: v for k, v in document.get("x", {}).items() if k != name}
+    words = {k: v for k, v in document.get("words", {}).items() if k != name}
+    if value is not None:
+        document["x"][name] = value
+        if tag.vr == "PN":
+            words[name] = matching.name_words(str(value))
+    document["words"] = words
 
 
 # --- study and series ------------------------------------------------------------

@@ -4,7 +4,6 @@ Every commit creates `ev:{rev}` and replaces `st` under its etag, so commits of 
 study are serial whoever makes them. Stores that wait for the same study share one.
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -295,7 +294,7 @@ class StudyCommits:
 _STATE_FIELDS = (
     *HEADER_FIELDS,
     *("uid", "p", "sk", "w", "nw", "nid", "ni", "ns", "mods", "a", "n"),
-    *("x", "xw", "words", "flipped", "_etag"),
+    *("x", "xw", "words", "flipped", "job", "_etag"),
 )
 
 
@@ -317,8 +316,12 @@ def next_revision(study: Document | None, now: datetime) -> int:
 
 
 def copied(document: Document) -> Document:
-    """A copy whose objects may be changed."""
-    return copy.deepcopy({k: v for k, v in document.items() if k not in _SYSTEM_FIELDS})
+    """A copy whose objects may get other fields; elements and words are shared."""
+    return {
+        name: dict(value) if isinstance(value, dict) else value
+        for name, value in document.items()
+        if name not in _SYSTEM_FIELDS
+    }
 
 
 _SYSTEM_FIELDS = frozenset({"_etag", "pk", "ttl"})

@@ -1,0 +1,501 @@
+"""Bulk update of a study: new versions are staged, become current at once, are folded.
+
+`begin` locks the study for a job. `stage` writes new blobs and `next` beside the
+current version of each instance, which changes nothing visible. `flip` makes all of
+them current in one commit. `fold` moves them into place and drops intermediate
+versions; the original stays. `abandon` undoes what was staged. Every step may be
+repeated.
+
+Source: design decision 4.7; api rules of $bulkUpdate.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from dicomweb import dataset_json, update
+from dicomweb.errors import (
+    Conflict,
+    InvalidRequest,
+    MalformedInstance,
+    StoreUnavailable,
+)
+from dicomweb.identifiers import Partition
+from dicomweb.query_tags import Level, QueryTag
+from services import documents as doc
+from services import retrieve
+from services.runtime import Runtime
+from services.study_commits import StudyState, copied, guards, next_revision
+from stores import containers
+from stores.ports import (
+    BlobMissing,
+    BytesSource,
+    Document,
+    Equals,
+    Operation,
+    Order,
+    Query,
+    Range,
+    Replace,
+    Scalar,
+    Upsert,
+)
+
+PAGE = 25
+WHOLE_FILE_BYTES = 4 * 1024 * 1024
+LARGE_VALUE_BYTES = 64 * 1024
+MAX_INSTANCES = 8000
+MAX_SERIES = 80
+_TRIES = 100
+_FIELDS = (
+    *("t", "k", "sk", "w", "ow", "se", "u", "ts", "len", "sha", "at", "nf", "a", "f"),
+    *("m", "mb", "b", "fx", "fb", "defl", "x", "xw", "words", "next", "first", "uj"),
+    *("z", "zn", "_etag"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A bulk update of one study."""
+
+    runtime: Runtime
+    partition: Partition
+    study_instance_uid: str
+    id: str
+    change: Mapping[str, Mapping[str, Any] | None]
+
+    @property
+    def pk(self) -> str:
+        """Logical partition of the study."""
+        return doc.study_pk(self.partition, self.study_instance_uid)
+
+
+@dataclass(slots=True)
+class Staged:
+    """What a call of `stage` did.
+
+    Attributes:
+        after: Where to go on; None at the end.
+        errors: `{series}/{sop}: message`.
+    """
+
+    count: int = 0
+    after: str | None = None
+    errors: list[str] = field(default_factory=list)
+
+
+# --- commits -----------------------------------------------------------------------
+
+
+async def _commit(
+    job: Job,
+    change: Callable[[Document, StudyState], list[Operation] | None],
+    *,
+    series: Sequence[str] = (),
+    entries: Sequence[list[Any]] = (),
+) -> bool:
+    """One commit that changes `st`; False when `change` returns None.
+
+    Args:
+        job: Whose.
+        change: Gets `st` to change and the state; returns further operations.
+        series: Ids of series to load; those it changes it upserts itself.
+        entries: Of the Update event.
+
+    Raises:
+        StoreUnavailable: Too many other writers.
+    """
+    commits = job.runtime.commits
+    for _ in range(_TRIES):
+        before = await commits.load(job.pk, series, ())
+        if before.study is None or before.study["state"] != doc.LIVE:
+            return False
+        study = copied(before.study)
+        after = StudyState(study, dict(before.series), set(), set(before.asked))
+        operations = change(study, after)
+        if operations is None:
+            return False
+        study["rev"] = next_revision(before.study, job.runtime.now())
+        changed = [
+            id for id in after.series if after.series[id] is not before.series[id]
+        ]
+        for id in changed:
+            after.series[id]["rev"] = study["rev"]
+        event = commits.event(after, doc.UPDATE_ACTION, list(entries))
+        done = await commits.apply(
+            job.pk,
+            before,
+            after,
+            event,
+            [
+                *guards(event, before.study, study),
+                *operations,
+                *(Upsert(after.series[id]) for id in changed),
+            ],
+            changed,
+        )
+        if done:
+            return True
+    raise StoreUnavailable("Too many writers of one study. Please retry.")
+
+
+async def begin(job: Job) -> bool:
+    """Locks the study for the job; False when there is no such study.
+
+    Raises:
+        Conflict: Another job is at work on it.
+    """
+
+    def lock(study: Document, _: StudyState) -> list[Operation] | None:
+        if study.get("job") == job.id:
+            return None
+        if study.get("job") is not None:
+            raise Conflict("Another update of the study is under way.")
+        study["job"] = job.id
+        return []
+
+    await _commit(job, lock)
+    study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
+    return study is not None and study["state"] == doc.LIVE
+
+
+# --- staging -----------------------------------------------------------------------
+
+
+async def _page(job: Job, after: str | None) -> tuple[list[Document], str | None]:
+    """Instances by id, as stored (not as seen), and where the next page starts."""
+    low = f"{after}!" if after else "i:"
+    page = await job.runtime.documents.query(
+        containers.DICOM,
+        Query(Range(("id",), low=low, high="i:~"), (Order(("id",)),), _FIELDS),
+        partition_key=job.pk,
+        limit=PAGE,
+    )
+    rows = [row for row in page.documents if row["id"] != after]
+    return rows, rows[-1]["id"] if page.after is not None and rows else None
+
+
+async def stage(job: Job, after: str | None) -> Staged:
+    """Stages a page of the study's instances.
+
+    Args:
+        job: Which has begun.
+        after: From the call before; None at first.
+    """
+    rows, following = await _page(job, after)
+    fresh = [
+        row
+        for row in rows
+        if row.get("uj") != job.id and row.get("next", {}).get("job") != job.id
+    ]
+    result = Staged(count=len(rows) - len(fresh), after=following)
+    if not fresh:
+        return result
+    reservation = await job.runtime.watermarks.reserve(len(fresh))
+    operations: list[Operation] = []
+    for index, row in enumerate(fresh):
+        try:
+            staged = await _stage_instance(job, row, reservation.first + index)
+        except (InvalidRequest, MalformedInstance, BlobMissing) as error:
+            result.errors.append(f"{row['u'][1]}/{row['u'][2]}: {error}")
+            continue
+        operations.append(Replace(staged, if_etag=row["_etag"]))
+        result.count += 1
+    await _write_staged(job, operations)
+    return result
+
+
+async def _write_staged(job: Job, operations: list[Operation]) -> None:
+    """Commits the staged documents, fewer at a time where they are large."""
+    for piece in _pieces(operations):
+        result = await job.runtime.documents.batch(containers.DICOM, job.pk, piece)
+        if not hasattr(result, "etags"):
+            raise Conflict("An instance was changed while it was staged.")
+
+
+def _pieces(operations: list[Operation]) -> list[list[Operation]]:
+    pieces: list[list[Operation]] = []
+    size = 0
+    for operation in operations:
+        assert isinstance(operation, Replace)
+        binary = len(operation.document.get("z", b"")) * 2
+        length = 8192 + binary + len(operation.document.get("zn", b"")) * 2
+        if not pieces or size + length > 1_000_000:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(operation)
+        size += length
+    return pieces
+
+
+async def _stage_instance(job: Job, row: Document, watermark: int) -> Document:
+    """The document with `next`, its blobs stored."""
+    runtime = job.runtime
+    current = await retrieve.with_metadata(runtime, job.pk, row)
+    old_name = doc.current_blob_name(job.pk, row)
+    name = doc.blob_name(job.pk, row["id"], watermark, row["ow"])
+    header = await runtime.blobs.read_range(old_name, 0, _header_bytes(current))
+    rewritten = await runtime.workers.run(
+        2 * len(header), update.rewrite, header, job.change
+    )
+    size = len(rewritten.head) + row["len"] - rewritten.offset
+    sha = None
+    if rewritten.offset >= row["len"]:
+        sha = hashlib.sha256(rewritten.head).hexdigest()
+        await runtime.blobs.put([(name, BytesSource(rewritten.head))])
+    else:
+        await runtime.blobs.splice(name, rewritten.head, old_name, rewritten.offset)
+    version = _new_metadata(job, current, rewritten)
+    for blob, data in doc.move_large_fields(name, version):
+        await runtime.blobs.put([(blob, BytesSource(data))])
+    staged = {
+        "job": job.id,
+        "w": watermark,
+        "len": size,
+        "sha": sha,
+        "a": version["a"],
+        "m": version.get("m"),
+        "b": version.get("b", []),
+        "mb": bool(version.get("mb")),
+    }
+    document = {k: v for k, v in row.items() if k not in {"_etag", "pk", "zn"}}
+    document["next"] = staged
+    if "z" in version:
+        document["zn"] = version["z"]
+    return document
+
+
+def _header_bytes(row: Document) -> int:
+    """How much of the file has every element that may change."""
+    length: int = row["len"]
+    if row.get("defl") or length <= WHOLE_FILE_BYTES:
+        return length
+    large: list[int] = [
+        offset
+        for path, _vr, offset, size in row.get("b", ())
+        if size >= LARGE_VALUE_BYTES and path[:8] > "00403001"
+    ]
+    return min([length, *large])
+
+
+def _new_metadata(job: Job, current: Document, rewritten: update.Rewritten) -> Document:
+    """`m`, `z`, `b` and `a` of the new version."""
+    study, series, sop = current["u"]
+    elements = retrieve.metadata_object(current, "")
+    _shorten_uris(elements)
+    for tag, element in job.change.items():
+        if element is None:
+            elements.pop(tag, None)
+        else:
+            elements[tag] = dict(element)
+    elements = dict(sorted(elements.items()))
+    metadata = dataset_json.encode(
+        elements, f"/studies/{study}/series/{series}/instances/{sop}/bulkdata/"
+    )
+    bulk = [
+        [path, vr, rewritten.moved(offset), length]
+        for path, vr, offset, length in current.get("b", ())
+    ]
+    return {
+        "m": metadata.to_json(),
+        "z": metadata.data,
+        "b": bulk,
+        "a": doc.level_elements(elements, current["a"]),
+    }
+
+
+def _shorten_uris(elements: dict[str, Any]) -> None:
+    """Makes each BulkDataURI the path it was before it was stored."""
+    for element in elements.values():
+        uri = element.get("BulkDataURI")
+        if uri is not None:
+            element["BulkDataURI"] = uri.split("/bulkdata/", 1)[1]
+        elif element.get("vr") == "SQ":
+            for item in element.get("Value", ()):
+                _shorten_uris(item)
+
+
+# --- making it current ---------------------------------------------------------------
+
+
+async def flip(job: Job) -> int:
+    """Makes the staged versions current in one commit; how many instances changed."""
+    entries = await _staged_entries(job)
+    if len(entries) > MAX_INSTANCES:
+        raise Conflict(
+            f"A study of more than {MAX_INSTANCES} instances is not updated."
+        )
+    series_ids = sorted({doc.series_id(entry[0]) for entry in entries})[:MAX_SERIES]
+    newest = max((entry[2] for entry in entries), default=0)
+    registry = await job.runtime.tags.current()
+
+    def change(study: Document, state: StudyState) -> list[Operation] | None:
+        if study.get("job") != job.id or study.get("flipped") == job.id:
+            return None
+        study["flipped"] = job.id
+        study["w"] = max(study["w"], newest)
+        _apply_to_row(study, job.change, registry.indexed, newest)
+        for id in series_ids:
+            if id in state.series:
+                state.series[id] = copied(state.series[id])
+                _apply_to_newest(state.series[id], job.change)
+                state.series[id]["w"] = max(state.series[id]["w"], newest)
+        return []
+
+    if entries:
+        await _commit(job, change, series=series_ids, entries=entries)
+        await job.runtime.publisher.settled(job.pk)
+        await job.runtime.documents.flush()
+    return len(entries)
+
+
+async def _staged_entries(job: Job) -> list[list[Any]]:
+    query = Query(Equals(("t",), "i"), (Order(("id",)),), ("t", "u", "next", "w", "uj"))
+    entries: list[list[Any]] = []
+    after: tuple[Scalar, ...] | None = None
+    while True:
+        page = await job.runtime.documents.query(
+            containers.DICOM, query, partition_key=job.pk, limit=1000, after=after
+        )
+        for row in page.documents:
+            staged = row.get("next", {})
+            if staged.get("job") == job.id:
+                entries.append([row["u"][1], row["u"][2], staged["w"]])
+            elif row.get("uj") == job.id:
+                entries.append([row["u"][1], row["u"][2], row["w"]])
+        if page.after is None:
+            return entries
+        after = page.after
+
+
+def _apply_to_row(
+    study: Document,
+    change: Mapping[str, Mapping[str, Any] | None],
+    tags: Sequence[QueryTag],
+    watermark: int,
+) -> None:
+    """Study attributes and study-level query tags take the new values."""
+    _apply_to_newest(study, change)
+    study["a"] = dict(study["a"])
+    for tag in doc.STUDY_CORE_TAGS:
+        if tag in change:
+            _set_element(study["a"], tag, change[tag])
+    for query_tag in tags:
+        if query_tag.level is Level.STUDY and query_tag.path in change:
+            element = change[query_tag.path]
+            value = doc.tag_value(query_tag.vr, element)
+            doc.replace_tag_value(study, query_tag, value, watermark)
+
+
+def _apply_to_newest(
+    row: Document, change: Mapping[str, Mapping[str, Any] | None]
+) -> None:
+    row["n"] = dict(row["n"])
+    for tag, element in change.items():
+        if tag in doc.STUDY_RETURNED:
+            _set_element(row["n"], tag, element)
+
+
+def _set_element(
+    elements: dict[str, Any], tag: str, element: Mapping[str, Any] | None
+) -> None:
+    if element is None:
+        elements.pop(tag, None)
+    else:
+        elements[tag] = dict(element)
+
+
+# --- folding -------------------------------------------------------------------------
+
+
+async def fold(job: Job, after: str | None) -> str | None:
+    """Moves a page of staged versions into place; where the next page starts.
+
+    The blobs of an intermediate version (neither original nor current) are deleted.
+    """
+    rows, following = await _page(job, after)
+    operations: list[Operation] = []
+    dropped: list[str] = []
+    for row in rows:
+        if row.get("next", {}).get("job") == job.id:
+            folded = await _folded(job, row)
+            operations.append(Replace(folded, if_etag=row["_etag"]))
+            if row["w"] != row["ow"]:
+                dropped += doc.blobs_of(doc.current_blob_name(job.pk, row), row)
+    await _write_staged(job, operations)
+    for name in dropped:
+        await job.runtime.blobs.delete(name)
+    return following
+
+
+async def _folded(job: Job, row: Document) -> Document:
+    """The document with the staged version in place and the original described."""
+    staged = row["next"]
+    document = {
+        k: v for k, v in row.items() if k not in {"_etag", "pk", "next", "z", "zn"}
+    }
+    if row["w"] == row["ow"]:
+        document["first"] = await _describe_original(job, row)
+    document |= {k: v for k, v in staged.items() if k != "job"}
+    document["uj"] = job.id
+    if not staged["mb"]:
+        document["z"] = row["zn"]
+    return document
+
+
+async def _describe_original(job: Job, row: Document) -> Document:
+    """What a reader of the original needs; its metadata go to a side blob."""
+    if not row.get("mb"):
+        name = doc.metadata_blob_name(doc.original_blob_name(job.pk, row))
+        described = orjson.dumps({"m": row["m"], "b": row.get("b", [])})
+        data = described + b"\n" + row["z"]
+        await job.runtime.blobs.put([(name, BytesSource(data))])
+    await job.runtime.blobs.set_tier(doc.original_blob_name(job.pk, row), "Cold")
+    return {"len": row["len"], "sha": row["sha"], "a": row["a"], "mb": True}
+
+
+async def finish(job: Job) -> None:
+    """Unlocks the study once everything is folded."""
+
+    def unlock(study: Document, _: StudyState) -> list[Operation] | None:
+        if study.get("job") != job.id:
+            return None
+        study.pop("job")
+        study.pop("flipped", None)
+        return []
+
+    await _commit(job, unlock)
+    await job.runtime.publisher.settled(job.pk)
+    await job.runtime.documents.flush()
+
+
+async def abandon(job: Job) -> None:
+    """Takes back what was staged, if it has not become current, and unlocks."""
+    study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
+    if study is None or study.get("flipped") == job.id:
+        return
+    after: str | None = None
+    while True:
+        rows, after = await _page(job, after)
+        operations: list[Operation] = []
+        dropped: list[str] = []
+        for row in rows:
+            staged = row.get("next", {})
+            if staged.get("job") == job.id:
+                kept = {
+                    k: v
+                    for k, v in row.items()
+                    if k not in {"_etag", "pk", "next", "zn"}
+                }
+                operations.append(Replace(kept, if_etag=row["_etag"]))
+                name = doc.blob_name(job.pk, row["id"], staged["w"], row["ow"])
+                dropped += doc.blobs_of(name, staged)
+        await _write_staged(job, operations)
+        for name in dropped:
+            await job.runtime.blobs.delete(name)
+        if after is None:
+            break
+    await finish(job)
