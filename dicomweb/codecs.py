@@ -47,6 +47,7 @@ _JPEG_2000_BITS = 24
 _OPENJPEG_PIXELS = 32
 """Smallest side that pylibjpeg-openjpeg 2.6 takes: it always makes 6 resolutions."""
 
+_END_OF_IMAGE = b"\xff\xd9"
 _BIG_ENDIAN_WORD = struct.Struct(">H")
 _RLE_HEADER = struct.Struct("<16I")
 
@@ -408,7 +409,8 @@ def _jpeg_ls(frame: bytes, description: PixelDescription) -> Decoded:
     import imagecodecs
 
     header = _jpeg_header(frame, description)
-    samples = imagecodecs.jpegls_decode(frame)
+    # CharLS 2.4 takes seconds to notice that a stream stops without this marker.
+    samples = imagecodecs.jpegls_decode(frame + _END_OF_IMAGE)
     meaning = description.photometric_interpretation.removesuffix("_422")
     return Decoded(_fitted(samples, header.precision, description), meaning)
 
