@@ -63,6 +63,9 @@ _ESCAPES = {
 _KEEP_ESCAPE = frozenset(("iso2022_jp", "iso2022_jp_2"))
 """Python's codecs for these read the escape sequence themselves."""
 
+MAX_ESCAPES = 1_000
+"""In one value; text with more is decoded as if code extensions were not in use."""
+
 _FRAGMENT = re.compile(rb"\x1b[^\x1b]*|[^\x1b]+")
 _ESCAPE = re.compile(rb"\x1b(?:\$[()][A-Z]|..)", re.DOTALL)
 _TEXT_RESET = re.compile(rb"[\t\n\f\r]")
@@ -92,7 +95,7 @@ def decode(value: bytes | bytearray, codecs: tuple[str, ...]) -> str:
 
     Source: PS3.5 6.1.2.4, 6.1.2.5.
     """
-    if b"\x1b" not in value:
+    if b"\x1b" not in value or value.count(b"\x1b") > MAX_ESCAPES:
         return value.decode(codecs[0], "replace")
     return "".join(
         _decode_fragment(fragment, codecs) for fragment in _FRAGMENT.findall(value)

@@ -41,7 +41,7 @@ MAX_FRAGMENTS = 4_000_000
 """Of one encapsulated value; they are stepped over one by one."""
 LARGE_VALUE_BYTES = 1024 * 1024
 """A text or a list of numbers longer than this is bulk data."""
-MAX_INLINE_BYTES = 32 * 1024 * 1024
+MAX_INLINE_BYTES = 16 * 1024 * 1024
 """Of all values together that stand in the JSON."""
 
 UNDEFINED = 0xFFFFFFFF

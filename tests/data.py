@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydicom import config, dcmwrite
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.tag import Tag
@@ -69,11 +70,23 @@ def data_set(**overrides: Any) -> Dataset:
         "InstanceNumber": 1,
         "PerformedProcedureStepStartDate": "20240229",
     }
+    return item(**(values | overrides))
+
+
+def item(**values: Any) -> Dataset:
+    """A data set of just these attributes; their values may be invalid."""
+    made = Dataset()
     with config.disable_value_validation():
-        made = Dataset()
-        for keyword, value in (values | overrides).items():
-            if value is not None:
+        for keyword, value in values.items():
+            if value is None:
+                continue
+            try:
                 setattr(made, keyword, value)
+            except ValueError:  # a DS or IS that is no number
+                tag, raw = Tag(keyword), str(value).encode()
+                raw += b" " * (len(raw) % 2)
+                vr = dictionary_VR(tag)
+                made[tag] = RawDataElement(tag, vr, len(raw), raw, 0, False, True)
     return made
 
 
@@ -85,11 +98,11 @@ def file_of(
 ) -> bytes:
     """The data set as a Part 10 file."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(dataset.get("SOPClassUID") or CTImageStorage)
-    meta.MediaStorageSOPInstanceUID = UID(dataset.get("SOPInstanceUID") or new_uid())
-    meta.TransferSyntaxUID = UID(transfer_syntax)
     written = io.BytesIO()
     with config.disable_value_validation():
+        meta.MediaStorageSOPClassUID = _one_uid(dataset, "SOPClassUID")
+        meta.MediaStorageSOPInstanceUID = _one_uid(dataset, "SOPInstanceUID")
+        meta.TransferSyntaxUID = UID(transfer_syntax)
         holder = FileDataset("", dataset, file_meta=meta, preamble=preamble)
         dcmwrite(
             written,
@@ -99,6 +112,11 @@ def file_of(
             enforce_file_format=True,
         )
     return written.getvalue()
+
+
+def _one_uid(dataset: Dataset, keyword: str) -> UID:
+    value = dataset.get(keyword)
+    return UID(value if value and isinstance(value, str) else new_uid())
 
 
 def add_pixels(
