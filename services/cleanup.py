@@ -1,0 +1,130 @@
+"""Removes the blobs of deleted instances once their delay is over.
+
+The list (container `cleanup`) is written by whoever publishes a delete; it holds only
+blobs whose index documents a commit removed. A page that cannot be emptied comes back
+a day later, five times; then it stays, marked exhausted.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dicomweb.errors import StoreUnavailable
+from services.publishing import CLEANUP_BUCKETS
+from services.runtime import Runtime
+from stores import containers
+from stores.ports import (
+    Delete,
+    Document,
+    Operation,
+    Order,
+    Query,
+    Range,
+    Replace,
+    Scalar,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 5
+BACK_OFF = timedelta(days=1)
+EXHAUSTED = "9999-12-31T00:00:00+00:00"
+PAGES = 20
+PARALLEL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupReport:
+    """What a run did.
+
+    Attributes:
+        oldest: When the page that waits longest became due; None where none waits.
+        exhausted: Pages that are given up.
+    """
+
+    pages: int = 0
+    blobs: int = 0
+    failed: int = 0
+    oldest: datetime | None = None
+    exhausted: int = 0
+
+
+async def clean_up(runtime: Runtime, *, pages: int = PAGES) -> CleanupReport:
+    """Empties up to `pages` pages of every bucket that are due."""
+    done = blobs = failed = 0
+    for bucket in range(CLEANUP_BUCKETS):
+        for page in await _due(runtime, str(bucket), pages):
+            emptied = await _empty(runtime, page)
+            await _settle(runtime, str(bucket), page, emptied=emptied)
+            done += emptied
+            failed += not emptied
+            blobs += len(page["names"]) if emptied else 0
+    oldest, exhausted = await _waiting(runtime)
+    return CleanupReport(done, blobs, failed, oldest, exhausted)
+
+
+async def _due(runtime: Runtime, bucket: str, limit: int) -> tuple[Document, ...]:
+    query = Query(
+        Range(("after",), high=runtime.now().isoformat()),
+        (Order(("after",)), Order(("id",))),
+    )
+    page = await runtime.documents.query(
+        containers.CLEANUP, query, partition_key=bucket, limit=limit
+    )
+    return page.documents
+
+
+async def _empty(runtime: Runtime, page: Document) -> bool:
+    """Whether every blob of the page is gone; a missing one is as good."""
+    gate = asyncio.Semaphore(PARALLEL)
+
+    async def delete(name: str) -> None:
+        async with gate:
+            await runtime.blobs.delete(name)
+
+    try:
+        await asyncio.gather(*(delete(name) for name in page["names"]))
+    except StoreUnavailable as error:
+        logger.warning("deleted blobs of %s stay for now: %s", page["study"], error)
+        return False
+    return True
+
+
+async def _settle(
+    runtime: Runtime, bucket: str, page: Document, *, emptied: bool
+) -> None:
+    """Takes the page off the list, or puts it off; another worker may have."""
+    operation: Operation = Delete(page["id"], if_etag=page["_etag"])
+    if not emptied:
+        tries = page["tries"] + 1
+        after = (runtime.now() + BACK_OFF).isoformat()
+        if tries > MAX_TRIES:
+            logger.critical("blobs of %s cannot be deleted", page["study"])
+            after = EXHAUSTED
+        kept = {k: v for k, v in page.items() if k not in {"_etag", "pk"}}
+        operation = Replace(
+            kept | {"tries": tries, "after": after}, if_etag=page["_etag"]
+        )
+    await runtime.documents.batch(containers.CLEANUP, bucket, [operation])
+
+
+async def _waiting(runtime: Runtime) -> tuple[datetime | None, int]:
+    """When the oldest page became or becomes due, and how many are given up."""
+    query = Query(Range(("after",), low="0"), (Order(("after",)), Order(("id",))))
+    page = await runtime.documents.query(containers.CLEANUP, query, limit=1)
+    oldest = None
+    if page.documents and page.documents[0]["after"] != EXHAUSTED:
+        oldest = datetime.fromisoformat(page.documents[0]["after"])
+    exhausted = 0
+    after: tuple[Scalar, ...] | None = None
+    given_up = Query(
+        Range(("after",), low=EXHAUSTED), (Order(("after",)), Order(("id",)))
+    )
+    while True:
+        page = await runtime.documents.query(
+            containers.CLEANUP, given_up, limit=1000, after=after
+        )
+        exhausted += len(page.documents)
+        if page.after is None:
+            return oldest, exhausted
+        after = page.after
