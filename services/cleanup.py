@@ -6,6 +6,7 @@ a day later, five times; then it stays, marked exhausted.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
