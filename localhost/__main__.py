@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     folder = options.app.resolve()
-    data = (options.data or folder / ".localhost").resolve()
+    data = options.data.resolve() if options.data else _own_folder(folder)
     indexing.apply_local_settings(folder)
     os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     os.environ.setdefault("FUNCTIONS_WORKER_RUNTIME", "python")
@@ -62,6 +62,16 @@ def _run(options: argparse.Namespace) -> int:
         return Supervisor(setup, workers, announce).run()
     process.run(setup, Role.HTTP | Role.JOBS, announce, lifeline=None)
     return 0
+
+
+def _own_folder(app: Path) -> Path:
+    """The data folder inside the app's; keys in it must not be committed."""
+    if not (app / "function_app.py").is_file():
+        raise HostError(f"{app} has no function_app.py")
+    folder = app / ".localhost"
+    folder.mkdir(exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
+    return folder
 
 
 def _setup(

@@ -1,6 +1,7 @@
 """What one process of the host runs: HTTP, jobs (timers, Durable), or both."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -92,7 +93,7 @@ def run(
     Raises:
         HostError: The app cannot be loaded.
     """
-    worker = Worker(indexing.load(setup.app_folder))
+    worker = Worker(_load(setup.app_folder))
     if roles is Role.JOBS and not _has_jobs(worker.app):
         return False
     process = Process(setup, roles, worker, on_ready)
@@ -103,6 +104,16 @@ def run(
     watchdog.daemon = True  # ends us if a function never lets go of its thread
     watchdog.start()
     return True
+
+
+def _load(folder: Path) -> App:
+    """The app, outside of the garbage collector's care: its modules live for ever."""
+    gc.disable()
+    try:
+        return indexing.load(folder)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Process:

@@ -151,13 +151,14 @@ class StreamingEndpoint:
 
     def __init__(self, worker: Worker, function: Function) -> None:
         from starlette.requests import ClientDisconnect, Request
-        from starlette.responses import Response
+        from starlette.responses import Response, StreamingResponse
 
         self._worker = worker
         self._function = function
         self._name = function.trigger.name
         self._request_class = Request
         self._response_class = Response
+        self._stream_class = StreamingResponse
         self._gone = ClientDisconnect
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
@@ -175,7 +176,12 @@ class StreamingEndpoint:
             return
         if not isinstance(result, self._response_class):
             result = _serialized(result)
-        await result(scope, receive, send)
+        if isinstance(result, self._stream_class):
+            send = _telling_send(scope, send)
+        try:
+            await result(scope, receive, send)
+        except self._gone:
+            return
 
 
 class ClassicEndpoint:
@@ -188,6 +194,8 @@ class ClassicEndpoint:
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Read the request, call the function, send what it returned."""
         body = await _whole_body(receive)
+        if body is None:
+            return None
         if body and _header(scope, b"content-length") is None and _drops_chunked():
             logger.warning(
                 "%s: the Azure host drops chunked bodies of classic functions, so "
@@ -206,6 +214,25 @@ class ClassicEndpoint:
         if result.type == "string":
             return await _answer(send, 200, result.value.encode())
         return await _send_http_datum(send, result.value)
+
+
+def _telling_send(scope: Message, send: Any) -> Any:
+    """A `send` that raises when the client is gone, and a scope that says so.
+
+    Starlette then streams without a task group that only waits for the disconnect,
+    which costs more than everything else about a small streamed response.
+    """
+    connection: Any = getattr(send, "__self__", None)
+    if not hasattr(connection, "disconnected"):
+        return send
+    scope["asgi"] = {**scope["asgi"], "spec_version": "2.4"}
+
+    async def telling_send(message: Message) -> None:
+        if connection.disconnected:
+            raise OSError("the client is gone")
+        await send(message)
+
+    return telling_send
 
 
 def _drops_chunked() -> bool:
@@ -248,11 +275,14 @@ def _header(scope: Message, name: bytes) -> bytes | None:
     return None
 
 
-async def _whole_body(receive: Any) -> bytes:
+async def _whole_body(receive: Any) -> bytes | None:
+    """The request body, None when the client left before its end."""
     chunks = []
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         chunks.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(chunks)

@@ -1,19 +1,31 @@
 """Several processes, restarts, draining and timers of the host."""
 
+import http.client
+import json
 import os
 import signal
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 
-def process_ids(url, wanted, tries=200):
+def process_id(port):
+    """The process that answers a new connection, and the connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/process")
+    return json.loads(connection.getresponse().read())["pid"], connection
+
+
+def process_ids(running, wanted, tries=50):
     found = set()
     for _ in range(tries):
-        found.add(httpx.get(f"{url}/process").json()["pid"])
+        pid, connection = process_id(running.port)
+        connection.close()
+        found.add(pid)
         if len(found) >= wanted:
             break
     return found
@@ -48,21 +60,41 @@ def exists(pid):
 
 def test_requests_are_answered_by_children_of_the_parent(host):
     running = host("streaming", "--workers", "2")
-    found = process_ids(running.url, 2)
+    found = process_ids(running, 2)
     assert running.process.pid not in found
     assert len(found) == 2
     assert running.stop() == 0
     assert not any(exists(pid) for pid in found)
 
 
+def test_connections_that_stay_are_shared_evenly(host):
+    running = host("streaming", "--workers", "2")
+    answers = [process_id(running.port) for _ in range(10)]
+    counts = Counter(pid for pid, _ in answers)
+    for _, connection in answers:
+        connection.close()
+    assert len(counts) == 2
+    assert min(counts.values()) >= 3  # 5 when the machine has nothing else to do
+
+
+def test_a_stream_ends_when_its_client_leaves(host, tmp_path):
+    closed = tmp_path / "closed"
+    running = host("streaming", "--workers", "1", FIRED=str(closed))
+    with httpx.stream("GET", f"{running.url}/drip") as answer:
+        assert next(answer.iter_bytes()).startswith(b"drop")
+        assert not closed.exists()
+    wait_until(closed.exists)
+    assert "Traceback" not in running.log()
+
+
 def test_a_dead_worker_is_replaced_and_no_later_request_fails(host):
     running = host("streaming", "--workers", "2")
-    before = process_ids(running.url, 2)
+    before = process_ids(running, 2)
     with pytest.raises(httpx.HTTPError):
         httpx.post(f"{running.url}/die")
     for _ in range(20):
         assert httpx.get(f"{running.url}/hello", timeout=10).status_code == 200
-    wait_until(lambda: len(process_ids(running.url, 2) - before) == 1)
+    wait_until(lambda: len(process_ids(running, 2) - before) == 1)
     assert "starting another" in running.log()
 
 
@@ -105,7 +137,7 @@ def test_a_second_signal_ends_at_once(host):
 
 def test_children_end_when_the_parent_is_killed(host):
     running = host("streaming", "--workers", "2")
-    found = process_ids(running.url, 2)
+    found = process_ids(running, 2)
     running.kill()
     wait_until(lambda: not any(exists(pid) for pid in found))
 

@@ -50,6 +50,20 @@ async def Echo(req: Request) -> Response:
     return response
 
 
+@app.route("drip", methods=["GET"])
+async def Drip(req: Request) -> Response:
+    async def drops():
+        try:
+            while True:
+                yield b"drop" * 1000
+                await asyncio.sleep(0.01)
+        finally:
+            if FIRED:
+                FIRED.write_text("closed")
+
+    return StreamingResponse(drops())
+
+
 @app.route("count", methods=["POST"])
 async def Count(req: Request) -> Response:
     total = 0
