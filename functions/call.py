@@ -1,9 +1,10 @@
 """What a route is and what its handler is handed."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Flag, auto
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,8 @@ from services.runtime import Runtime
 PRERELEASE, V1, V2 = "v1.0-prerelease", "v1", "v2"
 VERSIONS = (PRERELEASE, V1, V2)
 NUMBERS = {PRERELEASE: 1, V1: 1, V2: 2}
+
+_PARAMETER = re.compile(r"\{\*?([a-z]+)[^}]*\}")
 
 
 class Permission(Flag):
@@ -63,6 +66,16 @@ class Call:
         if not self.runtime.settings.data_partitions:
             return self.version_url
         return f"{self.version_url}/partitions/{self.partition.name}"
+
+    @property
+    def resource_url(self) -> str:
+        """The URL of what is asked for, without a query."""
+
+        def filled(parameter: re.Match[str]) -> str:
+            return quote(self.path(parameter[1]) or "")
+
+        base = self.base_url if self.route.in_partitions else self.version_url
+        return f"{base}/{_PARAMETER.sub(filled, self.route.path)}"
 
     @property
     def accept(self) -> str | None:

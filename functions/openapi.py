@@ -16,7 +16,7 @@ from functions.representations import json_response, text_response
 Object = dict[str, Any]
 
 _PARAMETER = re.compile(r"\{\*?([a-z]+)\}")
-_UID = {"type": "string", "pattern": r"^[0-9.]{0,63}[0-9]\s*$", "maxLength": 70}
+_UID = {"type": "string", "pattern": r"^[0-9.]{0,63}[0-9] *$"}
 _PATH_PARAMETERS: Mapping[str, tuple[str, Object]] = {
     "study": ("StudyInstanceUID", _UID),
     "series": ("SeriesInstanceUID", _UID),

@@ -8,7 +8,7 @@ hides another, which a test proves.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from starlette.responses import Response
 
@@ -225,6 +225,11 @@ _PARAMETER = re.compile(r"\{(\*?)[a-z]+(?::regex\((.*)\))?\}")
 
 def fits(template: str, path: str) -> bool:
     """Whether a path fits a template of ours; neither starts with a slash."""
+    return _pattern(template).fullmatch(f"/{path.rstrip('/')}") is not None
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
     pattern = ""
     for segment in template.split("/"):
         parameter = _PARAMETER.fullmatch(segment)
@@ -236,7 +241,7 @@ def fits(template: str, path: str) -> bool:
             pattern += f"/(?:{parameter[2].removeprefix('^').removesuffix('$')})"
         else:
             pattern += "/[^/]+"
-    return re.fullmatch(pattern, f"/{path.rstrip('/')}", re.IGNORECASE) is not None
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
 
 async def _refuse(functions: Sequence[HttpFunction], call: Call) -> Response:

@@ -163,8 +163,7 @@ def _next_url(call: Call, cursor: str) -> str:
         for name, value in call.pairs
         if name.lower() not in {"cursor", "offset"}
     ]
-    path = call.request.url.path
-    return f"{call.root}{path}?{urlencode([*kept, ('cursor', cursor)])}"
+    return f"{call.resource_url}?{urlencode([*kept, ('cursor', cursor)])}"
 
 
 # --- delete --------------------------------------------------------------------------

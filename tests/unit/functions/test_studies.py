@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from data import instance, multipart, new_uid, series
+from starlette.requests import ClientDisconnect
 
 JSON = {"Accept": "application/dicom+json"}
 DICOM = {"Content-Type": "application/dicom", **JSON}
@@ -207,3 +208,61 @@ async def test_malformed_uids_are_400_and_trailing_blanks_are_no_part_of_them(se
     await store(server, instance(StudyInstanceUID=study))
     assert (await server.delete("/v2/studies/1-2")).status_code == 400
     assert (await server.delete(f"/v2/studies/{study}%20")).status_code == 204
+
+
+async def test_links_to_the_next_page_keep_the_path_and_the_query(
+    running_server, tmp_path
+):
+    settings = {"data_partitions": True, "public_url": "https://pacs.example/dicom"}
+    study = new_uid()
+    async with running_server(tmp_path, **settings) as server:
+        body, content_type = multipart(series(2, StudyInstanceUID=study))
+        stored = await server.post(
+            "/v2/partitions/P/studies",
+            content=body,
+            headers={"Content-Type": content_type, **JSON},
+        )
+        assert stored.status_code == 200
+        path = f"/partitions/P/studies/{study}%20/instances"
+        found = await server.get(
+            f"/v2{path}?limit=1&offset=0&includefield=all", headers=JSON
+        )
+    start = f"https://pacs.example/dicom/v2{path}?limit=1&includefield=all&cursor="
+    assert found.links["next"]["url"].startswith(start)
+
+
+@pytest.mark.parametrize("in_parts", [True, False])
+async def test_a_file_over_the_limit_is_413_and_leaves_nothing(
+    running_server, tmp_path, in_parts
+):
+    async with running_server(tmp_path, max_file_bytes=2000) as server:
+        if in_parts:
+            response = await store(server, instance(frames=20))
+        else:
+            response = await server.post(
+                "/v2/studies", content=instance(frames=20), headers=DICOM
+            )
+        assert response.status_code == 413
+        assert (await server.get("/v2/studies", headers=JSON)).status_code == 204
+    left = [path for path in (tmp_path / "data/blobs").rglob("*") if path.is_file()]
+    assert left == []
+
+
+async def test_a_client_that_goes_away_leaves_nothing(running_server, tmp_path):
+    body, content_type = multipart([instance(frames=20)])
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield body[:3000]
+        raise ClientDisconnect
+
+    async with running_server(tmp_path) as server:
+        request = server.build_request(
+            "POST",
+            "/v2/studies",
+            content=broken(),
+            headers={"Content-Type": content_type, **JSON},
+        )
+        assert (await server.send(request)).status_code == 400
+        assert (await server.get("/v2/studies", headers=JSON)).status_code == 204
+    left = [path for path in (tmp_path / "data/blobs").rglob("*") if path.is_file()]
+    assert left == []
