@@ -67,6 +67,4 @@ def server(serve: Callable[..., Running]) -> Running:
 def _stop_all(started: list[Running]) -> None:
     with contextlib.ExitStack() as stack:
         for running in started:
-            if running.process.stdout:
-                stack.callback(running.process.stdout.close)
             stack.callback(running.stop)

@@ -41,6 +41,7 @@ class Running:
 
     def stop(self) -> int:
         """Ask it to end; its exit code. Kills what does not end in time."""
+        self._close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -50,8 +51,13 @@ class Running:
             self.process.wait()
             raise
 
+    def _close(self) -> None:
+        if self.process.stdout:
+            self.process.stdout.close()
+
     def kill(self) -> None:
         """End it as a power failure would, as far as processes go."""
+        self._close()
         self.process.kill()
         self.process.wait()
 
@@ -74,8 +80,7 @@ def boot(app: Path, data: Path, *arguments: str, **env: str) -> Running:
     try:
         url = _wait_for_url(process)
     except TimeoutError as error:
-        process.kill()
-        process.wait()
+        Running("", process, data, log_path).kill()
         pytest.fail(f"{error}\n{log_path.read_text()}")
     return Running(url, process, data, log_path)
 

@@ -23,7 +23,6 @@ def streaming(tmp_path_factory):
         FUNCTIONS_REQUEST_BODY_SIZE_LIMIT="1000000",
     )
     yield running
-    running.process.stdout.close()
     assert running.stop() == 0
 
 
@@ -36,7 +35,6 @@ def classic(tmp_path_factory):
         "1",
     )
     yield running
-    running.process.stdout.close()
     assert running.stop() == 0
 
 
