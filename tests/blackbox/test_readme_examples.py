@@ -13,7 +13,7 @@ from cli.client import Server
 from cli.phantom import Phantom, instances
 
 README = Path(__file__).parents[2] / "README.md"
-PHANTOM = Phantom(slices=12, size=64, name="readme")
+PHANTOM = Phantom(slices=12, size=64, pixel_mm=6.0, slice_mm=20.0, name="readme")
 LONGEST_VOLUME_EXAMPLE = 15
 
 
