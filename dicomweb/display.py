@@ -62,10 +62,10 @@ def display_values(
     """
     samples = _stored_values(decoded.samples, description)
     match decoded.photometric_interpretation:
-        case "MONOCHROME1" | "MONOCHROME2" as meaning:
+        case "MONOCHROME1" | "MONOCHROME2" as meaning if samples.shape[2] == 1:
             grey = _grey(samples, description)
             return 255 - grey if meaning == "MONOCHROME1" else grey
-        case "PALETTE COLOR":
+        case "PALETTE COLOR" if samples.shape[2] == 1:
             return _palette_color(samples, description, palette, big_endian=big_endian)
         case "RGB" | "YBR_FULL" | "YBR_PARTIAL" as meaning if samples.shape[2] == 3:
             return _colour(samples, description, meaning)

@@ -7,7 +7,7 @@ import tempfile
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_fragmented_frames
 
@@ -116,6 +116,7 @@ def test_undefined_length_is_no_layout_of_an_uncompressed_syntax():
     assert index_of(encapsulated([b"abcdef"]), EXPLICIT_LITTLE) is None
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 5),
     columns=st.integers(1, 9),
@@ -335,6 +336,7 @@ def even(data: bytes) -> bytes:
 FRAGMENT = st.binary(min_size=1, max_size=12).map(even)
 
 
+@settings(deadline=None)
 @given(
     frames=st.lists(st.lists(FRAGMENT, min_size=1, max_size=3), min_size=1, max_size=5),
     with_table=st.booleans(),
@@ -363,6 +365,7 @@ def test_frames_equal_those_of_pydicom(frames, with_table):
     contents(index, value)
 
 
+@settings(deadline=None)
 @given(
     frame_bits=st.integers(1, 1 << 40),
     offset=st.integers(0, 1 << 40),
@@ -373,6 +376,7 @@ def test_a_native_index_survives_json(frame_bits, offset, count):
     assert from_json(json.loads(json.dumps(index.to_json()))) == index
 
 
+@settings(deadline=None)
 @given(
     value=st.one_of(
         st.binary(max_size=64),
