@@ -8,7 +8,6 @@ something now and then; a sweep every second closes connections that break this.
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -218,10 +217,9 @@ def check_certificate(serving: Serving) -> None:
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """The event loop of uvloop where that is installed, else asyncio's."""
-    if os.environ.get("LOCALHOST_EVENT_LOOP") != "asyncio":
-        with contextlib.suppress(ImportError):
-            import uvloop
+    with contextlib.suppress(ImportError):
+        import uvloop
 
-            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            return loop
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
     return asyncio.new_event_loop()

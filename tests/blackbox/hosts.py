@@ -62,15 +62,23 @@ class Running:
         self.process.wait()
 
 
-def boot(app: Path, data: Path, *arguments: str, **env: str) -> Running:
+LOCALHOST = (sys.executable, "-m", "localhost")
+
+
+def boot(
+    app: Path,
+    data: Path,
+    *arguments: str,
+    command: tuple[str, ...] = LOCALHOST,
+    **env: str,
+) -> Running:
     """A started host; a second boot on the same folder continues its state."""
     data.mkdir(parents=True, exist_ok=True)
     log_path = data / "host.log"
-    command = [sys.executable, "-m", "localhost", str(app), "--port", "0"]
-    command += ["--data", str(data / "host"), *arguments]
+    options = ["--port", "0", "--data", str(data / "host"), *arguments]
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            command,
+            [*command, str(app), *options],
             cwd=ROOT,
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,

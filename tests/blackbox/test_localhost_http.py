@@ -8,9 +8,7 @@ import sys
 
 import httpx
 import pytest
-from blackbox.hosts import ROOT, boot
-
-LOCALHOST = [sys.executable, "-m", "localhost"]
+from blackbox.hosts import LOCALHOST, ROOT, boot
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +251,27 @@ def test_an_app_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path, w
     )
     assert ended.returncode == 1
     assert "exactly one top-level FunctionApp" in ended.stderr
+
+
+def test_the_host_works_without_uvloop_and_httptools(tmp_path):
+    program = (
+        "import sys; sys.modules |= {'uvloop': None, 'httptools': None}; "
+        "from localhost.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    running = boot(
+        ROOT / "tests/apps/streaming",
+        tmp_path,
+        "--workers",
+        "2",
+        command=(sys.executable, "-c", program),
+    )
+    try:
+        assert httpx.get(f"{running.url}/hello/h11").text == "Hello h11"
+        pieces = (b"x" * 1000 for _ in range(5))
+        counted = httpx.post(f"{running.url}/count", content=pieces)
+        assert counted.json() == {"bytes": 5000}
+    finally:
+        assert running.stop() == 0
 
 
 def test_a_connection_serves_many_requests(streaming):
