@@ -223,8 +223,9 @@ class Resources:
         for row in list(self._storage.physical(container.rid, id, -1)):
             half = halves[row.epk >= middle]
             self._storage.move(container.rid, row, half.id)
+        lsn = self._storage.lsn(container.rid, old.id)
         for half in halves:
-            self._storage.next_lsn(container.rid, half.id)
+            self._storage.start_lsn(container.rid, half.id, lsn)
         position = container.partitions.index(old)
         container.partitions = (
             *container.partitions[:position], *halves,

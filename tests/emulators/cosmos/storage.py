@@ -190,6 +190,10 @@ class Storage:
         ).fetchone()
         return int(found[0])
 
+    def start_lsn(self, container: str, range: str, lsn: int) -> None:
+        """Lets a new physical partition count on from its parent's number."""
+        self._db.execute("INSERT INTO progress VALUES(?,?,?)", (container, range, lsn))
+
     def lsn(self, container: str, range: str) -> int:
         """The number of the last write in the physical partition."""
         found = self._db.execute(
