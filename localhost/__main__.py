@@ -4,6 +4,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import resource
 import secrets
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from localhost.errors import HostError
 from localhost.process import Role, Setup
 from localhost.supervisor import Supervisor
 
+_DESCRIPTORS = 8192
 _DESCRIPTION = """\
 Runs an Azure Functions app (Python, v2 programming model) without Azure: HTTP with
 the real host's routes and function keys, timers, and Durable Functions.
@@ -50,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.show_keys:
         _show_keys(folder, access)
         return 0
+    _raise_descriptor_limit()
     setup = _setup(options, folder, data, access)
     workers = options.workers
 
@@ -62,6 +65,14 @@ def _run(options: argparse.Namespace) -> int:
         return Supervisor(setup, workers, announce).run()
     process.run(setup, Role.HTTP | Role.JOBS, announce, lifeline=None)
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Connections and open files share one limit, and its default is low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _own_folder(app: Path) -> Path:
