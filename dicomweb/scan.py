@@ -272,7 +272,9 @@ class _Scanner:
             return self._read_implicit(level, position)
         return self._read_explicit(level, position)
 
-    def _read_explicit(self, level: _Level, position: int) -> int:
+    def _read_explicit(  # noqa: C901  one loop: calls would cost more than the work
+        self, level: _Level, position: int
+    ) -> int:
         buffer, end, elements = self.buffer, level.end, level.elements
         unpack, keys = self._explicit_header, self._keys
         short_vrs = self._readers(level).short
@@ -287,6 +289,8 @@ class _Scanner:
                 position = self._long_element(level, key, vr, position)
                 if position < 0:
                     return -position
+                if key == _CHARACTER_SET:
+                    short_vrs = self._change_character_set(level).short
                 continue
             name, read = form
             start = position + 8
@@ -536,7 +540,9 @@ class _Scanner:
 
     def _change_character_set(self, level: _Level) -> Readers:
         terms = level.elements[_CHARACTER_SET].get("Value") or ()
-        level.codecs = character_sets.codecs_of(tuple(term or "" for term in terms))
+        level.codecs = character_sets.codecs_of(
+            tuple(term if isinstance(term, str) else "" for term in terms)
+        )
         return self._readers(level)
 
     def _charge(self, length: int) -> None:

@@ -386,6 +386,26 @@ def test_backslashes_within_multibyte_characters_do_not_separate_values() -> Non
     assert len(found["00091001"]["Value"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("vr", "value", "text"),
+    [
+        (b"UN", b"ISO_IR 144", "щ"),
+        (b"LO", b"ISO_IR 144", "щ"),
+        (b"US", b"\1\0", "é"),
+        (b"PN", b"ISO_IR 144", "é"),
+        (b"OB", b"ISO_IR 144", "é"),
+        (b"SQ", b"", "é"),
+        (b"US", b"\1", "é"),
+    ],
+)
+def test_a_character_set_of_another_vr_counts_if_it_is_text(
+    vr: bytes, value: bytes, text: str
+) -> None:
+    body = explicit(0x00080005, vr, value) + explicit(0x00091001, b"LO", b"\xe9")
+    found = scan.scan(part10_file(body)).elements
+    assert found["00091001"]["Value"] == [text]
+
+
 def test_items_inherit_the_character_set_and_may_have_their_own() -> None:
     text = explicit(0x00080104, b"LO", b"\xe9")
     own = explicit(0x00080005, b"CS", b"ISO_IR 144") + text
