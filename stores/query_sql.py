@@ -248,6 +248,8 @@ def _simple(  # noqa: C901, PLR0911, PLR0912 - a table of kinds
     assert not isinstance(condition, And | Or)
     path = condition.path
     if path == ("pk",):
+        if not shape.scope.where:
+            return None  # documents without a scope have no such row
         text = PARTITION_PATH
     elif path in (("id",), layout.scope, layout.order) or not layout.covers(path):
         return None
@@ -296,7 +298,7 @@ def _point(shape: Shape, text: str, value: Scalar) -> Seek:
 
 
 def everything(shape: Shape) -> Seek:
-    """All documents of the scope."""
+    """All documents of the scope; those without a scope are not among them."""
     found = _rows_at(shape, ALL_PATH, Seek("v = x''", ()))
     return Seek(found.where, found.parameters, ordered=True)
 

@@ -12,7 +12,7 @@ import orjson
 
 from stores.containers import CONTAINERS, DATA_FORMAT, ContainerSpec
 from stores.errors import StoreFormatError
-from stores.sqlite_index import Layout, layout_of, rows
+from stores.sqlite_index import ROWS_VERSION, Layout, layout_of, rows
 
 APPLICATION_ID = 0x44434D46
 PAGE_BYTES = 4096
@@ -153,7 +153,7 @@ def _prepare_container(connection: sqlite3.Connection, spec: ContainerSpec) -> N
         "(p TEXT NOT NULL, s NOT NULL, v NOT NULL, o NOT NULL, n INTEGER NOT NULL,"
         " PRIMARY KEY (p, s, v, o, n)) WITHOUT ROWID"
     )
-    meaning = repr((layout.scope, layout.order, layout.fields))
+    meaning = repr((ROWS_VERSION, layout.scope, layout.order, layout.fields))
     digest = hashlib.sha256(meaning.encode()).hexdigest()
     known = connection.execute(
         "SELECT digest FROM layouts WHERE name = ?", (spec.name,)

@@ -16,11 +16,13 @@ from stores.conditions import MISSING, field
 from stores.containers import ContainerSpec
 from stores.ports import Document, FieldPath, Scalar
 
+ROWS_VERSION = 2
+"""Raised whenever `rows` gives other rows: the index is then made anew."""
 CUT_CHARACTERS = 256
 """Values are indexed up to here."""
 
 ALL_PATH = ""
-"""The path of the row that every document has, with an empty value."""
+"""The path of the row that every document with a scope has, its value empty."""
 PARTITION_PATH = "pk"
 ELEMENTS = "[]"
 """Ends the path of the rows of a list's elements."""
@@ -120,10 +122,10 @@ def rows(layout: Layout, partition_key: str, document: Document) -> set[Row]:
     scope: Stored = partition_key
     if layout.scope != ("pk",):
         scope = _key(document, layout.scope)
-    pairs: list[tuple[str, Stored]] = [
-        (ALL_PATH, NONE),
-        (PARTITION_PATH, partition_key[:CUT_CHARACTERS]),
-    ]
+    pairs: list[tuple[str, Stored]] = []
+    if scope != NONE:
+        pairs.append((ALL_PATH, NONE))
+        pairs.append((PARTITION_PATH, partition_key[:CUT_CHARACTERS]))
     for path in layout.fields:
         if path[-1] != "*":
             value = field(document, path)

@@ -180,6 +180,11 @@ class _Run:
         )
         return self._connection.execute(statement, parameters)
 
+    def _all_rows(self) -> Iterator[Any]:
+        return self._connection.execute(
+            f"SELECT {self._columns} FROM {self._search.layout.documents} AS d"  # noqa: S608 - our own names
+        )
+
     def partition_page(self, partition_key: str, budget: int | None = None) -> Page:
         """A page by a walk along the ids of the partition."""
         statement, parameters = partition_statement(
@@ -222,6 +227,8 @@ class _Run:
         best, rows = self._cheapest(seeks)
         whole = everything(shape)
         if not shape.natural:
+            if best is None and not shape.scope.where:
+                return self.page_sorted(self._all_rows())
             return self.page_sorted(self.rows(shape, best or whole))
         if best is not None and rows < SELECTIVE_ROWS:
             return self.page_in_order(self.rows(shape, best))

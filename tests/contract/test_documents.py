@@ -616,3 +616,17 @@ async def test_flush_ends(documents: Documents, key: str) -> None:
     await put(documents, DICOM, key, {"id": "st"})
     await asyncio.gather(*(documents.flush() for _ in range(5)))
     assert await documents.read(DICOM, key, "st") is not None
+
+
+async def test_documents_of_no_scope_are_found_too(
+    documents: Documents, key: str
+) -> None:
+    row = {"id": "ev:1", "t": "ev", "w": next(_numbers) + 10**9, "pending": key}
+    await put(documents, DICOM, key, row, {"id": "ev:2", "t": "ev", "k": "ev"})
+    for where in (
+        Equals(("pending",), key),
+        And((Equals(("pk",), key), Range(("id",), high="ev:1"))),
+        And((Exists(("pending",)), Equals(("pk",), key))),
+        And((Range(("w",), low=10**9), Equals(("pending",), key))),
+    ):
+        assert await ids(documents, DICOM, Query(where)) == ["ev:1"]

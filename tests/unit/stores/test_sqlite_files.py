@@ -183,10 +183,10 @@ async def test_expired_documents_are_removed_from_the_file_in_time(
 ) -> None:
     now = [1_000_000.0]
     documents = SqliteDocuments(tmp_path, clock=lambda: now[0])
-    await documents.batch(DICOM, "p", [Create({"id": "old", "t": "ev", "ttl": 5})])
+    await documents.batch(DICOM, "p", [Create({"id": "old", "pending": "1", "ttl": 5})])
     now[0] += PURGE_INTERVAL_SECONDS + 1
     assert await documents.read(DICOM, "p", "old") is None
-    await documents.batch(DICOM, "p", [Create({"id": "new", "t": "ev"})])
+    await documents.batch(DICOM, "p", [Create({"id": "new", "pending": "2"})])
     await documents.close()
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     layout = LAYOUTS[DICOM]
