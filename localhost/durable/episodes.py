@@ -108,11 +108,7 @@ class Episodes:
         if instance is None or instance.status is Status.SUSPENDED:
             return None
         messages = self._store.messages(instance_id, at)
-        mine = [
-            message.event
-            for message in messages
-            if message.execution_id in {None, instance.execution_id}
-        ]
+        mine = [message.event for message in messages]
         # The client library starts the orchestrator at the first event that it sees.
         mine.sort(key=lambda event: event.kind != EventKind.EXECUTION_STARTED)
         if instance.status.is_final or not mine:

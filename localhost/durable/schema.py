@@ -106,13 +106,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event that waits for the next episode of an instance.
-
-    `execution_id` is the only execution it is meant for; None means whichever runs.
-    """
+    """An event that waits for the next episode of an instance."""
 
     number: int
-    execution_id: str | None
     event: Event
 
 

@@ -203,7 +203,14 @@ class Store:
     def send(
         self, instance_id: str, execution_id: str | None, due: int, event: Event
     ) -> None:
-        """Put an event into an instance's inbox."""
+        """Put an event into an instance's inbox.
+
+        Args:
+            instance_id: The instance.
+            execution_id: The only execution it is meant for, None for whichever runs.
+            due: When it may be taken out.
+            event: The event.
+        """
         self._db.execute(
             "INSERT INTO inbox(instance, execution, due, kind, task, name, body) "
             "VALUES(?,?,?,?,?,?,?)",
@@ -221,11 +228,11 @@ class Store:
     def messages(self, instance_id: str, now: int) -> Sequence[Message]:
         """What is due, in order of due time and arrival."""
         rows = self._db.execute(
-            "SELECT number, execution, kind, task, name, body FROM inbox "
+            "SELECT number, kind, task, name, body FROM inbox "
             "WHERE instance=? AND due<=? ORDER BY due, number",
             (instance_id, now),
         )
-        return [Message(row[0], row[1], Event(*row[2:])) for row in rows]
+        return [Message(row[0], Event(*row[1:])) for row in rows]
 
     def take(self, messages: Iterable[Message]) -> None:
         """Remove messages that an episode has consumed."""

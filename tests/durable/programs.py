@@ -136,7 +136,7 @@ class Maker:
 
     def _broken(self, _: int) -> Step:
         """A fan-out without retries in which some members fail."""
-        of = self._simple(self._random.randint(0, 2)) + [self._fail(0)]
+        of = [*self._simple(self._random.randint(0, 2)), self._fail(0)]
         if self._random.random() < 0.5:
             of.append(self._fail(0))
         self._random.shuffle(of)

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import azure.durable_functions as df
 import pytest
-
 from durable.harness import hosting
 
 
@@ -389,6 +389,29 @@ async def test_every_generation_hears_the_event_that_comes_in_its_time(
             await host.client.raise_event(started, "word", word)
         ended = await host.end(started)
     assert ended["output"] == ['"a"', '"b"', '"c"']
+
+
+async def test_an_event_raised_while_a_generation_ends_reaches_the_next(
+    app: df.DFApp, tmp_path: Path
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    @app.function_name("Eternal")
+    @app.orchestration_trigger(context_name="context")
+    def eternal(context: df.DurableOrchestrationContext):
+        if context.get_input() == 0:
+            entered.set()
+            leave.wait(10)
+            context.continue_as_new(1)
+            return None
+        return [context.get_input(), (yield context.wait_for_external_event("word"))]
+
+    async with hosting(app, tmp_path) as host:
+        started = await host.client.start_new("Eternal", None, 0)
+        await asyncio.to_thread(entered.wait, 10)
+        await host.client.raise_event(started, "word", "a")
+        leave.set()
+        assert (await host.end(started))["output"] == [1, '"a"']
 
 
 async def test_the_first_of_a_race_wins_and_a_canceled_timer_does_not_hold_the_end(

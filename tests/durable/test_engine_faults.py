@@ -8,8 +8,8 @@ from typing import Any
 
 import azure.durable_functions as df
 import pytest
-
 from durable.harness import hosting
+
 from localhost.durable.store import Store
 from localhost.errors import HostError
 

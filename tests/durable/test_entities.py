@@ -5,7 +5,6 @@ from pathlib import Path
 
 import azure.durable_functions as df
 import pytest
-
 from durable.harness import Host, hosting
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import azure.durable_functions as df
 import pytest
-
 from durable import programs
 from durable.harness import Host, hosting
+
 from localhost.durable.engine import Limits
 
 SEED = 20261122

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from durable.host_process import HostProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import azure.durable_functions as df
 import pytest
-
 from durable.harness import Host, hosting
 
 State = df.OrchestrationRuntimeStatus
@@ -173,8 +173,6 @@ async def test_a_terminated_child_is_a_failed_task_of_its_parent(
 async def test_a_terminated_instance_ignores_the_answer_of_a_running_episode(
     app: df.DFApp, tmp_path: Path
 ) -> None:
-    import threading
-
     entered, leave = threading.Event(), threading.Event()
 
     @app.function_name("Stuck")
@@ -191,6 +189,27 @@ async def test_a_terminated_instance_ignores_the_answer_of_a_running_episode(
         leave.set()
         await asyncio.sleep(0.05)
         assert (await host.status(started))["output"] == "enough"
+
+
+async def test_the_answer_of_a_terminated_execution_is_not_that_of_its_successor(
+    app: df.DFApp, tmp_path: Path
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    @app.function_name("Stuck")
+    @app.orchestration_trigger(context_name="context")
+    def stuck(context: df.DurableOrchestrationContext):
+        entered.set()
+        leave.wait(10)
+        return context.get_input()
+
+    async with hosting(app, tmp_path) as host:
+        await host.client.start_new("Stuck", "single", 1)
+        await asyncio.to_thread(entered.wait, 10)
+        await host.client.terminate("single", "enough")
+        await host.client.start_new("Stuck", "single", 2)
+        leave.set()
+        assert (await host.end("single"))["output"] == 2
 
 
 async def test_a_suspended_instance_does_nothing_until_it_is_resumed(

@@ -7,8 +7,8 @@ from typing import Any
 
 import azure.durable_functions as df
 import pytest
-
 from durable.harness import ENDPOINT, Host, hosting
+
 from localhost.durable.client import binding_payload
 from localhost.durable.hosting import limits
 from localhost.errors import LoadError
