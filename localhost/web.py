@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BODY_LIMIT_BYTES = 104_857_600
 _RESERVED = ("/runtime/", "/admin/")
-_SYSTEM = frozenset({b"/runt", b"/Runt", b"/RUNT", b"/admi", b"/Admi", b"/ADMI"})
+_SYSTEM = frozenset({prefix[:5].encode() for prefix in _RESERVED})
 _BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_HOME_PAGE = "AzureWebJobsDisableHomepage"
 _HOME = b"Your function app is up and running.\n"
@@ -73,7 +73,7 @@ class WebApp:
         """Answer one request."""
         path: bytes = scope["raw_path"]
         method: str = scope["method"]
-        if path[:5] in _SYSTEM:
+        if path[:5].lower() in _SYSTEM:
             application = self._reserved(scope["path"])
             if application:
                 return await application(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -251,6 +252,33 @@ def test_an_app_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path, w
     )
     assert ended.returncode == 1
     assert "exactly one top-level FunctionApp" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /hello/%FF HTTP/1.1", 200),
+        ("GET http://elsewhere/hello HTTP/1.1", 200),
+        ("GET /hello HTTP/1.0", 200),
+        ("GET /hello?code=%zz HTTP/1.1", 200),
+        ("GET /guarded?code=%ff HTTP/1.1", 401),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("GET // HTTP/1.1", 404),
+        ("GET /%zz HTTP/1.1", 404),
+        ("GET /RunTime/x HTTP/1.1", 404),
+        ("POST /count HTTP/1.1\r\nContent-Length: abc", 400),
+        (
+            "POST /count HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            400,
+        ),
+        ("GARBAGE", 400),
+    ],
+)
+def test_odd_requests_are_answered_and_harm_nobody(streaming, head, status):
+    with socket.create_connection(("127.0.0.1", streaming.port), timeout=5) as client:
+        client.sendall(f"{head}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert int(answer.split()[1]) == status
 
 
 def test_the_host_works_without_uvloop_and_httptools(tmp_path):
