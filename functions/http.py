@@ -33,6 +33,8 @@ SUPPORTED_VERSIONS = "1.0-prerelease, 1, 2"
 PREFLIGHT_SECONDS = 3600
 
 _FORBIDDEN_QUERY = re.compile(r"<|%3c", re.IGNORECASE)
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_LOOPBACK_ADDRESSES = frozenset({"127.0.0.1", "::1"})
 _EXPOSED_HEADERS = (
     "ETag, Location, Warning, Link, Content-Range, Accept-Ranges, Digest,"
     " erroneous-dicom-attributes, api-supported-versions, x-ms-request-id"
@@ -114,11 +116,23 @@ def public_root(settings: Settings, request: Request) -> str:
     if settings.public_url:
         return settings.public_url
     scheme: str = request.url.scheme
-    host = request.headers.get("host") or request.url.netloc
+    host = _with_port(request, request.headers.get("host") or request.url.netloc)
     if settings.trust_forwarded:
         scheme = _first(request, "x-forwarded-proto") or scheme
         host = _first(request, "x-forwarded-host") or host
     return f"{scheme}://{host}"
+
+
+def _with_port(request: Request, host: str) -> str:
+    """The host; one on this machine that lacks its port gets it.
+
+    dicomweb-client 0.61 sends `Host: 127.0.0.1` to a server on port 8080 and then
+    follows the URLs that it gets.
+    """
+    address, port = request.scope.get("server") or ("", None)
+    if host in _LOOPBACK and address in _LOOPBACK_ADDRESSES and port not in {None, 80}:
+        return f"{host}:{port}"
+    return host
 
 
 def _first(request: Request, name: str) -> str:

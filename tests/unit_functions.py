@@ -13,6 +13,7 @@ def request(
     query: str = "",
     headers: dict[str, str] | None = None,
     version: str = "v2",
+    address: tuple[str, int] = ("10.0.0.1", 8080),
 ) -> Request:
     """A request without a body, as a host makes it."""
     fields = {"host": "host:8080", **(headers or {})}
@@ -21,6 +22,7 @@ def request(
             "type": "http",
             "method": method,
             "scheme": "http",
+            "server": address,
             "path": "/test",
             "raw_path": b"/test",
             "query_string": query.encode(),

@@ -142,6 +142,22 @@ async def test_urls_start_as_the_settings_say(settings, root):
 
 
 @pytest.mark.parametrize(
+    ("host", "address", "root"),
+    [
+        ("localhost", ("127.0.0.1", 8080), "http://localhost:8080"),
+        ("[::1]", ("::1", 8080), "http://[::1]:8080"),
+        ("localhost:9000", ("127.0.0.1", 8080), "http://localhost:9000"),
+        ("localhost", ("127.0.0.1", 80), "http://localhost"),
+        ("localhost", ("172.17.0.2", 8080), "http://localhost"),
+        ("pacs.example", ("127.0.0.1", 8080), "http://pacs.example"),
+    ],
+)
+async def test_a_port_left_out_on_this_machine_is_added(host, address, root):
+    response = await answer(fine, headers={"host": host}, address=address)
+    assert response.body.decode() == root
+
+
+@pytest.mark.parametrize(
     ("origins", "origin", "allowed"),
     [
         ((), "https://a", None),
