@@ -43,10 +43,10 @@ from stores.sqlite_index import Layout
 
 MAX_PAGE_BYTES = 4_000_000
 FEW_ROWS = 64
-SELECTIVE_ROWS = 2_000
+SELECTIVE_ROWS = 8_000
 """Up to so many index rows are sorted without looking for a better way."""
 FEW_IDS = 128
-MAX_REFUSED_DOCUMENTS = 500
+MAX_REFUSED_DOCUMENTS = 250
 """So many documents may be read in vain before the indexes are intersected."""
 PLAIN_COLUMNS = "d.pk, d.id, d.etag, d.expires, d.body, NULL, NULL"
 ALL_COLUMNS = "d.pk, d.id, d.etag, d.expires, d.body, d.z, d.zn"
@@ -230,15 +230,19 @@ class _Run:
             if best is None and not shape.scope.where:
                 return self.page_sorted(self._all_rows())
             return self.page_sorted(self.rows(shape, best or whole))
-        if best is not None and rows < SELECTIVE_ROWS:
-            return self.page_in_order(self.rows(shape, best))
-        start = next((seek for seek in seeks if seek.ordered), whole)
-        budget = MAX_REFUSED_DOCUMENTS if best is not None else None
+        if best is None:
+            return self.page_in_order(self.rows(shape, whole))
+        others = [seek for seek in seeks if seek is not best]
+        if rows < SELECTIVE_ROWS:
+            start = best
+        else:
+            start = next((seek for seek in seeks if seek.ordered), whole)
+        few = start is best and (rows <= MAX_REFUSED_DOCUMENTS or not others)
         try:
-            return self.page_in_order(self.rows(shape, start), budget)
+            return self.page_in_order(
+                self.rows(shape, start), None if few else MAX_REFUSED_DOCUMENTS
+            )
         except _TooManyRefused:
-            assert best is not None
-            others = [seek for seek in seeks if seek is not best]
             return self.page_in_order(self.rows(shape, best, others))
 
     def _cheapest(self, seeks: Sequence[Seek]) -> tuple[Seek | None, int]:
