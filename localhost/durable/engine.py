@@ -17,6 +17,7 @@ from localhost.durable.functions import Functions
 from localhost.durable.instances import Instances
 from localhost.durable.lanes import Lane
 from localhost.durable.management import Management
+from localhost.durable.rewind import Rewinder
 from localhost.durable.store import Store
 
 _LONGEST_SLEEP_SECONDS = 30.0
@@ -76,8 +77,9 @@ class Engine:
         store = self._store = Store(self._path)
         instances = Instances(store, self, self._clock)
         self._episodes = Episodes(store, self._functions, instances, self, self._clock)
+        rewinder = Rewinder(store, self._episodes, self, self._clock)
         self.management = Management(
-            store, self._functions, instances, self._episodes, self, self._clock
+            store, self._functions, instances, rewinder, self, self._clock
         )
         activities = Activities(store, self._functions, instances, self._clock)
         entities = Entities(store, self._functions, instances, self, self._clock)
@@ -141,7 +143,7 @@ class Engine:
 
     async def _run_episode(self, instance_id: str) -> None:
         took = await self._episodes.run(instance_id)
-        if took:
+        if took and self._store.has_activities(instance_id):
             pause = min(2 * took, _LONGEST_PAUSE_SECONDS)
             self._pauses[instance_id] = asyncio.get_running_loop().time() + pause
 

@@ -14,9 +14,7 @@ from dataclasses import replace
 
 from localhost.durable import history
 from localhost.durable.entities import entity_id
-from localhost.durable.episodes import Episodes
 from localhost.durable.functions import FunctionKind, Functions
-from localhost.durable.history import EventKind
 from localhost.durable.instances import (
     NOW,
     Agenda,
@@ -24,7 +22,7 @@ from localhost.durable.instances import (
     Start,
     new_execution_id,
 )
-from localhost.durable.replay import NonDeterministic, UnsupportedAction
+from localhost.durable.rewind import Rewinder
 from localhost.durable.schema import Instance, InstanceFilter, Status
 from localhost.durable.store import Store
 
@@ -52,7 +50,7 @@ class Management:
         store: Store,
         functions: Functions,
         instances: Instances,
-        episodes: Episodes,
+        rewinder: Rewinder,
         agenda: Agenda,
         clock: Callable[[], int],
     ) -> None:
@@ -60,7 +58,7 @@ class Management:
         self._store = store
         self._functions = functions
         self._instances = instances
-        self._episodes = episodes
+        self._rewinder = rewinder
         self._agenda = agenda
         self._clock = clock
 
@@ -211,36 +209,11 @@ class Management:
     async def rewind(self, instance_id: str, reason: str) -> None:
         """Run a failed instance again from the tasks that failed for good.
 
-        Failed sub-orchestrations are rewound too; retries begin at their last attempt.
-
         Raises:
             NoSuchInstance: There is none.
-            NotNow: It has not failed, or its orchestrator can no longer be replayed.
+            CannotRewind: It has not failed, or can no longer be replayed.
         """
-        instance = self.instance(instance_id)
-        if instance.status is not Status.FAILED:
-            raise NotNow("Only failed instances can be rewound.")
-        now = self._clock()
-        episode = self._episodes.episode(instance, now, ())
-        reply = await self._episodes.call(episode)
-        try:
-            failed = self._episodes.replay(episode, reply).final_failures
-        except (NonDeterministic, UnsupportedAction) as error:
-            raise NotNow(str(error)) from error
-        children = self._failed_children(instance, failed)
-        with self._store.transaction():
-            current = self._store.instance(instance_id)
-            if current != instance:
-                raise NotNow("The instance has changed meanwhile.")
-            self._forget_failures(instance, failed, children)
-            self._store.put_instance(
-                replace(instance, status=Status.RUNNING, output=None, updated=now)
-            )
-            event = history.rewound(now, reason)
-            self._store.send(instance_id, instance.execution_id, NOW, event)
-        for child in children.values():
-            await self.rewind(child, reason)
-        self._agenda.wake(instance_id)
+        await self._rewinder.rewind(self.instance(instance_id), reason)
 
     def purge(self, instance_id: str) -> bool:
         """Delete an instance that has ended, or an entity; False if there is none."""
@@ -306,36 +279,6 @@ class Management:
         if instance.status.is_final:
             raise NotNow(f"The instance has ended: {instance.status.value}.")
         return instance
-
-    def _failed_children(
-        self, instance: Instance, failed: frozenset[int]
-    ) -> dict[int, str]:
-        """Failed sub-orchestrations that can be rewound, by task."""
-        children = {}
-        for task in failed:
-            child = self._store.child(instance.id, instance.execution_id, task)
-            if child is not None and child.status is Status.FAILED:
-                children[task] = child.id
-        return children
-
-    def _forget_failures(
-        self, instance: Instance, failed: frozenset[int], children: dict[int, str]
-    ) -> None:
-        """Take failures out of the history; the tasks become new work again.
-
-        Children that are rewound stay created, so only their answer goes.
-        """
-        again = failed - children.keys()
-        for kind in (EventKind.TASK_FAILED, EventKind.CHILD_FAILED):
-            self._store.remove_events(instance.id, failed, kind)
-        for kind in (
-            EventKind.TASK_SCHEDULED,
-            EventKind.CHILD_CREATED,
-            EventKind.TIMER_CREATED,
-            EventKind.TIMER_FIRED,
-        ):
-            self._store.remove_events(instance.id, again, kind)
-        self._store.remove_events(instance.id, (-1,), EventKind.EXECUTION_COMPLETED)
 
 
 def _make_token(last: Instance) -> str:

@@ -22,6 +22,7 @@ from localhost.durable.management import (
     NotNow,
     UnknownOrchestrator,
 )
+from localhost.durable.rewind import CannotRewind
 from localhost.durable.schema import InstanceFilter, Status
 from localhost.extension import RPC, WEBHOOKS, Message
 
@@ -105,7 +106,7 @@ class WebApi:
             return await self._route(request)
         except NoSuchInstance as error:
             return _problem(HTTPStatus.NOT_FOUND, str(error))
-        except NotNow as error:
+        except (NotNow, CannotRewind) as error:
             return _problem(HTTPStatus.GONE, str(error))
         except (UnknownOrchestrator, BadRequest) as error:
             return _problem(HTTPStatus.BAD_REQUEST, str(error))

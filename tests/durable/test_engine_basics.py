@@ -414,7 +414,7 @@ async def test_an_event_raised_while_a_generation_ends_reaches_the_next(
         assert (await host.end(started))["output"] == [1, '"a"']
 
 
-async def test_the_first_of_a_race_wins_and_a_canceled_timer_does_not_hold_the_end(
+async def test_the_first_of_a_race_wins_and_a_canceled_timer_is_forgotten(
     app: df.DFApp, tmp_path: Path
 ) -> None:
     @app.function_name("Race")
@@ -425,15 +425,48 @@ async def test_the_first_of_a_race_wins_and_a_canceled_timer_does_not_hold_the_e
         winner = yield context.task_any([limit, event])
         limit.cancel()
         after = yield context.call_activity("Double", 21)
+        context.set_custom_status("decided")
+        yield context.wait_for_external_event("end")
         return [winner == event, after]
 
     async with hosting(app, tmp_path) as host:
         started = await host.client.start_new("Race")
         await host.until(started, lambda s: s["runtimeStatus"] == "Running")
+        assert host.engine._store.next_due(0) is not None
         await host.client.raise_event(started, "go")
-        ended = await host.end(started)
-        assert ended["output"] == [True, 42]
+        await host.until(started, lambda s: s["customStatus"] == "decided")
         assert host.engine._store.next_due(0) is None
+        await host.client.raise_event(started, "end")
+        assert (await host.end(started))["output"] == [True, 42]
+
+
+async def test_an_instance_ends_only_when_all_it_awaited_has_ended(
+    app: df.DFApp, tmp_path: Path
+) -> None:
+    """The SDK goes on at the first failure of a fan-out, the framework waits for all."""
+    done = []
+
+    @app.function_name("Slow")
+    @app.activity_trigger(input_name="value")
+    async def slow(value: int) -> None:
+        await asyncio.sleep(0.1)
+        done.append(value)
+
+    @app.function_name("Hasty")
+    @app.orchestration_trigger(context_name="context")
+    def hasty(context: df.DurableOrchestrationContext):
+        tasks = [
+            context.call_activity("Refuse", "no"),
+            context.call_activity("Slow", 1),
+        ]
+        try:
+            yield context.task_all(tasks)
+        except Exception:
+            return "caught"
+
+    async with hosting(app, tmp_path) as host:
+        assert await host.output("Hasty") == "caught"
+    assert done == [1]
 
 
 async def test_the_loser_of_a_race_can_be_awaited_later(
