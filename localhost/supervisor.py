@@ -6,6 +6,7 @@ sockets open: while a child starts again, new connections wait instead of failin
 """
 
 import logging
+import mmap
 import os
 import select
 import signal
@@ -68,6 +69,7 @@ class Supervisor:
         self._signals_in, self._signals_out = _pipe()
         self._ready_in, self._ready_out = _pipe()
         self._lifeline_in, self._lifeline_out = os.pipe()
+        self._told = mmap.mmap(-1, 1)  # one child tells why none can start
 
     def run(self) -> int:
         """Supervise until a signal has stopped everything; the exit code.
@@ -143,7 +145,8 @@ class Supervisor:
                 self._lifeline_in,
             )
         except HostError as error:
-            if index == 0:
+            if not self._told[0]:
+                self._told[0] = 1
                 sys.stderr.write(f"{error}\n")
             sys.exit(1)
         if not worked:

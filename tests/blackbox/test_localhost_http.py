@@ -239,19 +239,36 @@ def test_a_taken_port_is_told_with_its_holder(classic, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+WRONG_APPS = {
+    "exactly one top-level FunctionApp": "x = 1",
+    "Function Tick: schedule 'never'": """
+import azure.functions as func
+app = func.FunctionApp()
+
+@app.timer_trigger(schedule="never", arg_name="timer")
+async def Tick(timer: func.TimerRequest) -> None:
+    pass
+""",
+}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_app_that_cannot_be_loaded_ends_the_start_with_its_reason(tmp_path, workers):
-    (tmp_path / "function_app.py").write_text("x = 1\n")
+@pytest.mark.parametrize("reason", WRONG_APPS)
+def test_an_app_that_cannot_be_loaded_ends_the_start_with_its_reason(
+    tmp_path, workers, reason
+):
+    (tmp_path / "function_app.py").write_text(WRONG_APPS[reason])
     ended = subprocess.run(
         [*LOCALHOST, tmp_path, "--port=0", "--workers", workers],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=30,
     )
     assert ended.returncode == 1
-    assert "exactly one top-level FunctionApp" in ended.stderr
+    assert ended.stderr.count(reason) == 1
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
