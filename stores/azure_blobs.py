@@ -268,9 +268,8 @@ class AzureBlobs:
         """Exactly these bytes, fewer where the blob ends before."""
         if offset < 0 or length < 0:
             raise ValueError("A range starts at 0 or later and has 0 bytes or more")
-        pieces = [
-            bytes(each) async for each in self.read(name, offset=offset, length=length)
-        ]
+        found = self._pieces(name, offset, length, RANGE_BYTES)
+        pieces = [piece async for piece in found]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _piece(
