@@ -1,0 +1,44 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stores.connect import connect
+from stores.containers import SYSTEM
+from stores.ports import BytesSource, Create
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What `connect` reads of the settings."""
+
+    data: Path
+    store: str = "embedded"
+    durability: str = "power-loss"
+    cosmos_endpoint: str = ""
+    cosmos_database: str = ""
+    cosmos_key: str = ""
+    blob_endpoint: str = ""
+    blob_connection: str = ""
+    blob_container: str = ""
+
+
+@pytest.mark.parametrize("durability", ["power-loss", "process-crash"])
+async def test_the_embedded_stores_keep_all_below_the_data_folder(
+    tmp_path: Path, durability: str
+) -> None:
+    stores = connect(Chosen(tmp_path / "data", durability=durability))
+    await stores.documents.batch(SYSTEM, "tags", [Create({"id": "registry"})])
+    await stores.documents.flush()
+    assert stores.spool_folder is not None
+    await stores.blobs.put([("a/b", BytesSource(b"1"))])
+    await stores.close()
+    again = connect(Chosen(tmp_path / "data", durability=durability))
+    assert await again.documents.read(SYSTEM, "tags", "registry") is not None
+    assert await again.blobs.read_range("a/b", 0, 9) == b"1"
+    await again.close()
+
+
+def test_a_store_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cloud"):
+        connect(Chosen(tmp_path, store="cloud"))
