@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"dev: {sample.load(server, record)}", flush=True)
         except OSError as error:
             print(f"dev: The samples were not loaded: {error}", file=sys.stderr)
-    return say_viewer(arguments.viewer, url)
+    say_viewer(arguments.viewer, url)
+    return 0
 
 
 def reachable(host: str) -> str:
@@ -75,12 +76,12 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def say_viewer(folder: Path, url: str) -> int:
-    """0 when the viewer can be used, after fetching it if need be."""
+def say_viewer(folder: Path, url: str) -> None:
+    """Fetches the viewer if need be, and says where it is or why there is none."""
     try:
         viewer.fetch(folder)
     except viewer.FetchError as error:
-        print(f"dev: No viewer: {error}", file=sys.stderr, flush=True)
-        return 1
-    print(f"dev: Viewer: {url}/viewer/", flush=True)
-    return 0
+        what = "The viewer stays an older one" if folder.exists() else "No viewer"
+        print(f"dev: {what}: {error}", file=sys.stderr, flush=True)
+    if folder.exists():
+        print(f"dev: Viewer: {url}/viewer/", flush=True)

@@ -2,11 +2,13 @@
 
 OHIF is built to live at the root of a site; its own files name each other from there.
 Everything is done in a folder beside the final one and renamed when complete, so a
-viewer folder that exists is whole.
+viewer folder that exists is whole. A stamp in it says which version and which changes of
+ours it has.
 """
 
 import argparse
 import gzip
+import hashlib
 import re
 import shutil
 import subprocess
@@ -43,7 +45,7 @@ window.config = {
   showWarningMessageForCrossOrigin: true,
   showCPUFallbackMessage: true,
   strictZSpacingForVolumeViewport: true,
-  investigationalUseDialog: { option: 'always' },
+  investigationalUseDialog: { option: 'configure', days: 90 },
   defaultDataSourceName: 'dicomweb',
   dataSources: [
     {
@@ -71,6 +73,9 @@ window.config = {
 """
 
 
+STAMP = hashlib.sha256(f"{VERSION}{REWRITES}{CONFIGURATION}".encode()).hexdigest()
+
+
 class FetchError(Exception):
     """The viewer is not there; the message says why in one line."""
 
@@ -96,7 +101,7 @@ def fetch(folder: Path) -> str:
     Raises:
         FetchError: It could not be had.
     """
-    if folder.exists():
+    if is_current(folder):
         return f"The viewer is in {folder}"
     npm = shutil.which("npm")
     if npm is None:
@@ -109,12 +114,21 @@ def fetch(folder: Path) -> str:
             adapt(unpacked)
             (unpacked / "app-config.js").write_text(CONFIGURATION)
             compress(unpacked)
-            unpacked.replace(folder)
+            (unpacked / "stamp").write_text(STAMP)
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            unpacked.rename(folder)
     except (OSError, tarfile.TarError) as error:
-        if folder.exists():  # another start was quicker
+        if is_current(folder):  # another start was quicker
             return f"The viewer is in {folder}"
         raise FetchError(str(error)) from error
     return f"The viewer (OHIF {VERSION}) is installed in {folder}"
+
+
+def is_current(folder: Path) -> bool:
+    """Whether the folder holds this version of the viewer with these changes."""
+    stamp = folder / "stamp"
+    return stamp.is_file() and stamp.read_text() == STAMP
 
 
 def download(npm: str, scratch: Path) -> Path:
