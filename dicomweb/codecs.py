@@ -1,7 +1,8 @@
 """Pixel values from the bytes of one frame, and compressed frames from pixel values.
 
-Knows transfer syntaxes and codec libraries; import it only where pixels are needed, as
-it brings numpy in. Knows nothing of datasets, windows or files. The dimensions that a
+Knows transfer syntaxes and codec libraries, chosen because they let other threads run
+meanwhile (pylibjpeg-openjpeg does not). Import it only where pixels are needed, as it
+brings numpy in. Knows nothing of datasets, windows or files. The dimensions that a
 codestream declares are compared with the description before anything is decoded, so a
 small frame cannot ask for much memory. PS3.5 section 8, annexes A and G.
 """
@@ -44,10 +45,11 @@ CODEC_ERRORS = (
 """What codec libraries raise for data that they cannot read."""
 
 _JPEG_2000_BITS = 24
-_OPENJPEG_PIXELS = 32
-"""Smallest side that pylibjpeg-openjpeg 2.6 takes: it always makes 6 resolutions."""
+_RESOLUTIONS = 6
 
 _END_OF_IMAGE = b"\xff\xd9"
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+_IMAGE_AND_TILE_SIZE = struct.Struct(">8x8IH")
 _BIG_ENDIAN_WORD = struct.Struct(">H")
 _RLE_HEADER = struct.Struct("<16I")
 
@@ -104,11 +106,6 @@ def decode(
     if decoded.samples.shape != expected:
         raise NotAcceptable("The frame is not of the size that the image declares.")
     return decoded
-
-
-def can_decode(transfer_syntax_uid: str) -> bool:
-    """Whether frames of this transfer syntax can be decoded."""
-    return transfer_syntax_uid in _DECODERS
 
 
 def swap_bytes(pixel_data: bytes, description: PixelDescription) -> bytes:
@@ -170,28 +167,22 @@ def encode_jpeg_2000(decoded: Decoded, description: PixelDescription) -> bytes:
 
 def _jpeg_2000_codestream(samples: Samples, precision: int, *, is_rgb: bool) -> bytes:
     """Reversible 5-3 wavelet; the colour transform for RGB only."""
-    if min(samples.shape[:2]) >= _OPENJPEG_PIXELS:
-        from openjpeg.utils import encode_array
+    import imagecodecs
 
-        codestream: bytes | bytearray = encode_array(
-            samples,
-            bits_stored=precision,
-            photometric_interpretation=1 if is_rgb else 0,
-            use_mct=is_rgb,
-        )
-    else:
-        import imagecodecs
-
-        codestream = imagecodecs.jpeg2k_encode(
+    # Each resolution halves the image, so its shorter side bounds their number.
+    halvings = min(samples.shape[:2]).bit_length() - 1
+    return bytes(
+        imagecodecs.jpeg2k_encode(
             samples,
             level=0,
             codecformat="j2k",
             bitspersample=precision,
-            resolutions=1,
+            resolutions=min(_RESOLUTIONS, halvings + 1),
             reversible=True,
             mct=is_rgb,
+            numthreads=1,
         )
-    return bytes(codestream)
+    )
 
 
 def encode_image(samples: Samples, media_type: str, quality: int) -> bytes:
@@ -415,23 +406,38 @@ def _jpeg_ls(frame: bytes, description: PixelDescription) -> Decoded:
     return Decoded(_fitted(samples, header.precision, description), meaning)
 
 
-def _jpeg_2000(frame: bytes, description: PixelDescription) -> Decoded:
-    """A JPEG 2000 or HTJ2K frame; the colour transform is undone by the decoder."""
-    from openjpeg.utils import decode as decode_codestream
-    from openjpeg.utils import get_parameters
+def _jpeg_2000_precision(codestream: bytes, description: PixelDescription) -> int:
+    """Bits of a sample, once the header is known to agree with the description.
 
-    found = get_parameters(frame)
-    declared = found["rows"], found["columns"], found["samples_per_pixel"]
-    if declared != (
+    Raises:
+        ValueError: It is damaged, or declares another size.
+
+    Source: ISO/IEC 15444-1 A.5.1.
+    """
+    right, bottom, left, top, *_, components = _IMAGE_AND_TILE_SIZE.unpack_from(
+        codestream
+    )
+    if (bottom - top, right - left, components) != (
         description.rows,
         description.columns,
         description.samples_per_pixel,
     ):
         raise ValueError("the codestream is of another size")
-    samples = decode_codestream(frame)
-    precision = int(found["precision"])
+    depths = codestream[_IMAGE_AND_TILE_SIZE.size :: 3][:components]
+    precision = max(depth & 0x7F for depth in depths) + 1
     if precision > description.bits_allocated:
         raise ValueError("the codestream has more bits than a sample")
+    return precision
+
+
+def _jpeg_2000(frame: bytes, description: PixelDescription) -> Decoded:
+    """A JPEG 2000 or HTJ2K frame; the colour transform is undone by the decoder."""
+    import imagecodecs
+
+    # Some files wrap the codestream in a JP2 file, against PS3.5 A.4.4.
+    codestream = frame[frame.index(_JPEG_2000_START) :]
+    precision = _jpeg_2000_precision(codestream, description)
+    samples = imagecodecs.jpeg2k_decode(codestream, numthreads=1)
     meaning = description.photometric_interpretation.removesuffix("_422")
     if meaning in {"YBR_RCT", "YBR_ICT"}:
         meaning = "RGB"

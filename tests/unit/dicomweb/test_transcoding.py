@@ -440,6 +440,7 @@ def test_a_frame_that_cannot_be_transcoded_is_not_acceptable():
         (b"\xff\xd8\xff\xd9", JPEG_BASELINE, EXPLICIT_LITTLE, colour),
         (b"\xff\xd8" + bytes(30), JPEG_BASELINE, EXPLICIT_LITTLE, colour),
         (b"GIF89a", JPEG_BASELINE, EXPLICIT_LITTLE, colour),
+        (struct.pack("<16I", 1, *[64] * 15), RLE, EXPLICIT_LITTLE, grey),
         (imagecodecs.jpegls_encode(GREY), JPEG_LS, EXPLICIT_LITTLE, colour),
         (imagecodecs.jpeg2k_encode(GREY), JPEG_2000, EXPLICIT_LITTLE, colour),
         (
@@ -458,6 +459,46 @@ def test_a_frame_that_cannot_be_transcoded_is_not_acceptable():
     for frame, source, target, described in cases:
         with pytest.raises(NotAcceptable):
             transcode_frame(bytes(frame), source, target, described)
+
+
+def test_a_decoder_that_returns_another_size_is_not_believed(monkeypatch):
+    found = codecs.Decoded(GREY[:, :, np.newaxis], "MONOCHROME2")
+    monkeypatch.setitem(codecs._DECODERS, JPEG_LS, lambda *_: found)
+    with pytest.raises(NotAcceptable):
+        codecs.decode(b"", JPEG_LS, description_of(GREY, rows=1))
+
+
+def test_samples_that_no_encoder_takes_are_not_acceptable():
+    floats = codecs.Decoded(np.zeros((40, 48, 1)), "MONOCHROME2")
+    with pytest.raises(NotAcceptable):
+        codecs.encode_jpeg_2000(floats, description_of(GREY))
+    with pytest.raises(NotAcceptable):
+        codecs.encode_image(np.zeros((2, 2, 1), "c8"), "image/jpeg", 90)
+
+
+def test_a_jpeg_2000_file_around_the_codestream_is_forgiven():
+    frame = bytes(imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="jp2"))
+    assert not frame.startswith(b"\xff\x4f")
+    native = transcode_frame(frame, JPEG_2000, EXPLICIT_LITTLE, description_of(GREY))
+    assert native == GREY.tobytes()
+
+
+def test_components_named_rgb_are_rgb():
+    frame = bytes(
+        imagecodecs.jpeg8_encode(
+            RGB, colorspace="RGB", outcolorspace="YCBCR", subsampling="444"
+        )
+    )
+    start = frame.index(b"\xff\xe0")
+    length = struct.unpack_from(">H", frame, start + 2)[0]
+    bare = bytearray(frame[:start] + frame[start + 2 + length :])
+    frame_header, scan_header = bare.index(b"\xff\xc0"), bare.index(b"\xff\xda")
+    for i, name in enumerate(b"RGB"):
+        bare[frame_header + 10 + 3 * i] = name
+        bare[scan_header + 5 + 2 * i] = name
+    described = description_of(RGB, photometric_interpretation="YBR_FULL_422")
+    found = codecs.decode(bytes(bare), JPEG_BASELINE, described)
+    assert found.photometric_interpretation == "RGB"
 
 
 def test_a_frame_in_the_target_syntax_is_returned_as_it_is():
