@@ -2,8 +2,8 @@
 
 OHIF is built to live at the root of a site; its own files name each other from there.
 Everything is done in a folder beside the final one and renamed when complete, so a
-viewer folder that exists is whole. A stamp in it says which version and which changes of
-ours it has.
+viewer folder that exists is whole. A stamp in it says which version and which of our
+changes it has.
 """
 
 import argparse
@@ -101,6 +101,7 @@ def fetch(folder: Path) -> str:
     Raises:
         FetchError: It could not be had.
     """
+    folder = folder.resolve()
     if is_current(folder):
         return f"The viewer is in {folder}"
     npm = shutil.which("npm")
@@ -133,10 +134,10 @@ def is_current(folder: Path) -> bool:
 
 def download(npm: str, scratch: Path) -> Path:
     """The package as npm packs it. Not installed: its dependencies are built in."""
-    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination"]
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--loglevel=error"]
     try:
         done = subprocess.run(  # noqa: S603 - fixed words
-            [*command, str(scratch)],
+            [*command, "--pack-destination", str(scratch)],
             cwd=scratch,
             capture_output=True,
             text=True,
@@ -147,7 +148,7 @@ def download(npm: str, scratch: Path) -> Path:
         raise FetchError(f"npm took more than {FETCH_SECONDS} s") from error
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())[:200]
-        raise FetchError(f"npm pack failed: {said or 'is the registry reachable?'}")
+        raise FetchError(f"npm pack failed: {said}")
     return next(scratch.glob("*.tgz"))
 
 
