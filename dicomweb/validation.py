@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from dicomweb import attributes, character_sets, dictionary, matching
 from dicomweb.element_values import NUMBER_BYTES
 from dicomweb.identifiers import is_valid_uid, uid_key
 from dicomweb.query_tags import QueryTag
-from dicomweb.scan import Json, Scan, Visit
+from dicomweb.scan import LARGE_VALUE_BYTES, Json, Scan, Visit
 
 SOP_CLASS_UID = "00080016"
 SOP_INSTANCE_UID = "00080018"
@@ -178,14 +178,14 @@ def general_problems(scan: Scan, visits: Sequence[Visit]) -> dict[str, Problem]:
     """The first breach of PS3.5 of each tag.
 
     Looked at are characters, length and format of each value, and how many there are.
-    Binary and empty values pass.
+    Binary, large and empty values pass.
 
     Source: PS3.5 6.2; PS3.6.
     """
     problems: dict[str, Problem] = {}
     buffer, obvious, several = (
         scan.buffer,
-        _OBVIOUSLY_VALID,
+        _obviously_valid(),
         dictionary.tags_of_several_values(),
     )
     for tag, vr, start, stop in visits:
@@ -194,7 +194,9 @@ def general_problems(scan: Scan, visits: Sequence[Visit]) -> dict[str, Problem]:
         matches = obvious.get(vr)
         if matches is None or (matches(buffer, start, stop) and tag not in several):
             continue
-        text = None if tag in problems else _breach(scan, tag, vr, start, stop)
+        if tag in problems or stop - start > LARGE_VALUE_BYTES:
+            continue
+        text = _breach(scan, tag, vr, start, stop)
         if text is not None:
             problems[tag] = _problem(scan.elements, tag, text)
     return problems
@@ -274,13 +276,13 @@ def _minimum(
     raw = bytes(scan.buffer[start:stop])
     text = _decoded(scan, vr, raw).split("\\")[0]
     text = text.rstrip(" \0" if lenient or vr == "UI" else " ")
-    found = _minimum_text(vr, text)
+    found = minimum_text(vr, text)
     if found is None:
         return None
     return found[0], f"The value of {_name(tag)} ({vr}) {found[1]}."
 
 
-def _minimum_text(vr: str, text: str) -> _Found | None:
+def minimum_text(vr: str, text: str) -> _Found | None:
     """The code and the end of a sentence, None for a value that may be indexed."""
     found: _Found | None = None
     limit = _LONGEST.get(vr, len(text))
@@ -354,32 +356,43 @@ _FullMatch = Callable[[Any, int, int], re.Match[bytes] | None]
 
 
 def _fullmatch(pattern: bytes) -> _FullMatch:
-    return re.compile(pattern + rb"[ \0]*", re.DOTALL).fullmatch
+    return re.compile(pattern + rb"[ \0]*+", re.DOTALL).fullmatch
 
 
 _PLAIN = rb"[^\\\x00-\x1f\x7f]"
-_OBVIOUSLY_VALID: dict[str, _FullMatch] = {
-    "AE": _fullmatch(_PLAIN + rb"{0,16}"),
-    "AS": _fullmatch(rb"[0-9]{3}[DWMY]"),
-    "CS": _fullmatch(rb"[A-Z0-9_ ]{0,16}"),
-    "DA": _fullmatch(rb"[12][0-9]{3}(?:0[1-9]|1[0-2])(?:0[1-9]|1[0-9]|2[0-8])"),
-    "DS": _fullmatch(rb" ?[+-]?[0-9]{1,7}(?:\.[0-9]{0,6})?"),
-    "DT": _fullmatch(rb"(?!)"),
-    "IS": _fullmatch(rb" ?[+-]?[0-9]{1,9}"),
-    "LO": _fullmatch(_PLAIN + rb"{0,64}"),
-    "LT": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,10240}"),
-    "PN": _fullmatch(rb"[^\\^=\x00-\x1f\x7f]{0,30}(?:\^[^\\^=\x00-\x1f\x7f]{0,30})?"),
-    "SH": _fullmatch(_PLAIN + rb"{0,16}"),
-    "ST": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,1024}"),
-    "TM": _fullmatch(rb"(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?:\.[0-9]{1,6})?"),
-    "UI": _fullmatch(rb"[012](?:\.(?:0|[1-9][0-9]{0,38})){1,12}"),
-    **{
-        vr: re.compile(rb".{%d}" % size, re.DOTALL).fullmatch
-        for vr, size in NUMBER_BYTES.items()
-    },
-}
-"""By VR what matches a single value that no rule can object to. All else is looked at
-closely; VRs without an entry are not validated."""
+
+
+@cache
+def _obviously_valid() -> dict[str, _FullMatch]:
+    """By VR what matches a single value that no rule can object to.
+
+    All else is looked at closely; VRs without an entry are not validated. Compiled at
+    first use: it takes as long as the rest of the package's import. Repetitions are
+    possessive, so that no value takes more than one pass.
+    """
+    return {
+        "AE": _fullmatch(_PLAIN + rb"{0,16}+"),
+        "AS": _fullmatch(rb"[0-9]{3}[DWMY]"),
+        "CS": _fullmatch(rb"[A-Z0-9_ ]{0,16}+"),
+        "DA": _fullmatch(rb"[12][0-9]{3}(?:0[1-9]|1[0-2])(?:0[1-9]|1[0-9]|2[0-8])"),
+        "DS": _fullmatch(rb" ?[+-]?[0-9]{1,7}(?:\.[0-9]{0,6})?+"),
+        "DT": _fullmatch(rb"(?!)"),
+        "IS": _fullmatch(rb" ?[+-]?[0-9]{1,9}"),
+        "LO": _fullmatch(_PLAIN + rb"{0,64}+"),
+        "LT": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,10240}+"),
+        "PN": _fullmatch(
+            rb"[^\\^=\x00-\x1f\x7f]{0,30}+(?:\^[^\\^=\x00-\x1f\x7f]{0,30}+)?+"
+        ),
+        "SH": _fullmatch(_PLAIN + rb"{0,16}+"),
+        "ST": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,1024}+"),
+        "TM": _fullmatch(rb"(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?:\.[0-9]{1,6})?+"),
+        "UI": _fullmatch(rb"[012](?:\.(?:0|[1-9][0-9]{0,38})){1,12}"),
+        **{
+            vr: re.compile(rb".{%d}" % size, re.DOTALL).fullmatch
+            for vr, size in NUMBER_BYTES.items()
+        },
+    }
+
 
 _SINGLE_TEXTS = frozenset(("LT", "ST"))
 _CUSTOM_CHARACTERS = frozenset(("LO", "LT", "PN", "SH", "ST"))
@@ -408,10 +421,10 @@ def value_breach(vr: str, value: str) -> str | None:
 
     Source: PS3.5 6.2.
     """
-    rule = _RULES.get(vr)
+    rule = _rules().get(vr)
     if rule is not None:
         return rule(value)
-    found = _minimum_text(vr, value)
+    found = minimum_text(vr, value)
     return None if found is None else found[1]
 
 
@@ -441,23 +454,30 @@ def _format_breach(limit: int, pattern: str, text: str) -> Callable[[str], str |
 
 _NO_CONTROL = r"[^\x00-\x1a\x1c-\x1f\x7f]*"
 _LAYOUT_CONTROL = r"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]*"
-_RULES: dict[str, Callable[[str], str | None]] = {
-    "AE": _text_breach(16, r"[^\x00-\x1f\x7f\\]*"),
-    "CS": _text_breach(16, r"[A-Z0-9_ ]*"),
-    "SH": _text_breach(16, _NO_CONTROL),
-    "LO": _text_breach(64, _NO_CONTROL),
-    "ST": _text_breach(1024, _LAYOUT_CONTROL),
-    "LT": _text_breach(10240, _LAYOUT_CONTROL),
-    "AS": _format_breach(4, r"[0-9]{3}[DWMY]", "is not an age nnnD, nnnW, nnnM, nnnY"),
-    "DS": _format_breach(
-        16,
-        r" *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *",
-        "is not a decimal number",
-    ),
-    "UI": _format_breach(
-        64, r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*", "is not a UID"
-    ),
-}
+
+
+@cache
+def _rules() -> dict[str, Callable[[str], str | None]]:
+    """By VR what is wrong with a value, for VRs stricter than when indexed."""
+    return {
+        "AE": _text_breach(16, r"[^\x00-\x1f\x7f\\]*"),
+        "CS": _text_breach(16, r"[A-Z0-9_ ]*"),
+        "SH": _text_breach(16, _NO_CONTROL),
+        "LO": _text_breach(64, _NO_CONTROL),
+        "ST": _text_breach(1024, _LAYOUT_CONTROL),
+        "LT": _text_breach(10240, _LAYOUT_CONTROL),
+        "AS": _format_breach(
+            4, r"[0-9]{3}[DWMY]", "is not an age nnnD, nnnW, nnnM, nnnY"
+        ),
+        "DS": _format_breach(
+            16,
+            r" *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *",
+            "is not a decimal number",
+        ),
+        "UI": _format_breach(
+            64, r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*", "is not a UID"
+        ),
+    }
 
 
 def _decoded(scan: Scan, vr: str, raw: bytes) -> str:

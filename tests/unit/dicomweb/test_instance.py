@@ -196,6 +196,19 @@ def test_implicit_vr_has_a_warning_of_its_own(version: int) -> None:
     assert accepted(file, version=version).warning_reason is WarningReason.IMPLICIT_VR
 
 
+def test_large_values_are_not_validated_but_kept_as_bulk_data() -> None:
+    many = b"1\\" * 3_000_000
+    file = instance(transfer_syntax=ImplicitVRLittleEndian)
+    file += struct.pack("<HHI", 0x3006, 0x0050, len(many)) + many
+    tracemalloc.start()
+    found = accepted(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.comments == ()
+    assert [bulk.path for bulk in found.bulk] == ["30060050"]
+    assert peak < 5_000_000
+
+
 def test_padding_of_uids_is_cut() -> None:
     found = accepted(instance(StudyInstanceUID="1.2.3 ", SOPInstanceUID="1.5\0"))
     assert (found.study_instance_uid, found.sop_instance_uid) == ("1.2.3", "1.5")
@@ -362,6 +375,10 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(seed: int) -> None:
         b"\x08\x00\x05\x00CS\x80\xff" + b"ISO 2022 IR 87\\\\" * 5_000,
         b"\x11\x00\x01\x10UT\0\0\x00\x00\x10\x00" + b"\x1b$B\x1b(B" * 174_763,
         b"\0" * 400_000,
+        b"\x11\x00\x01\x10LT\xf0\xff" + b" " * 65_519 + b"\x07",
+        b"\x11\x00\x01\x10CS\xf0\xff" + b" " * 65_519 + b"x",
+        b"\x11\x00\x01\x10PN\xf0\xff" + b"^" * 65_520,
+        b"\x11\x00\x01\x10UI\xf0\xff" + b"1." * 32_760,
     ],
 )
 def test_bytes_made_to_exhaust_are_answered_in_bounded_time_and_memory(
