@@ -3,6 +3,7 @@
 import json
 import zlib
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,9 +29,9 @@ WORDS = (
 )
 
 
-def data_set(random: Random, depth: int = 0) -> dict:
+def data_set(random: Random, depth: int = 0) -> dict[str, Any]:
     """Any data set: texts, numbers, bulk data, sequences; keys repeat now and then."""
-    made: dict = {}
+    made: dict[str, Any] = {}
     for _ in range(random.randrange(8)):
         tag = f"{random.randrange(2**32):08X}"
         kind = random.randrange(3 if depth < 3 else 2)
@@ -51,7 +52,7 @@ bases = st.sampled_from((BASE, "", "http://h", BASE + "/partitions/" + "p" * 64)
 )
 
 
-def with_base(value: object, base: str) -> object:
+def with_base(value: Any, base: str) -> Any:
     """The data set as a client of that base URL must see it."""
     if isinstance(value, list):
         return [with_base(item, base) for item in value]
@@ -68,7 +69,7 @@ def with_base(value: object, base: str) -> object:
 @settings(deadline=None, max_examples=150)
 @given(st.lists(data_sets, max_size=4), bases)
 def test_a_joined_array_is_the_json_array_of_its_instances(
-    elements: list[dict], base: str
+    elements: list[dict[str, Any]], base: str
 ) -> None:
     kept = [dataset_json.encode(each, RESOURCE) for each in elements]
     stream = b"".join(dataset_json.deflate_array(kept, base))
@@ -78,14 +79,14 @@ def test_a_joined_array_is_the_json_array_of_its_instances(
 
 @settings(deadline=None, max_examples=100)
 @given(data_sets, bases)
-def test_one_instance_inflates_to_its_json(elements: dict, base: str) -> None:
+def test_one_instance_inflates_to_its_json(elements: dict[str, Any], base: str) -> None:
     kept = dataset_json.encode(elements, RESOURCE)
     assert json.loads(dataset_json.inflate(kept, base)) == with_base(elements, base)
 
 
 @settings(deadline=None, max_examples=50)
 @given(data_sets)
-def test_metadata_survive_the_index(elements: dict) -> None:
+def test_metadata_survive_the_index(elements: dict[str, Any]) -> None:
     kept = dataset_json.encode(elements, RESOURCE)
     stored = json.loads(json.dumps(kept.to_json()))
     assert Metadata.from_json(stored, kept.data) == kept

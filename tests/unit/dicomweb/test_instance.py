@@ -49,7 +49,8 @@ def refused(file: bytes, *, version: int = 2, **options: Any) -> Refused:
 
 
 def metadata(outcome: ReadInstance) -> dict[str, Any]:
-    return json.loads(dataset_json.inflate(outcome.metadata, BASE))
+    read_back: dict[str, Any] = json.loads(dataset_json.inflate(outcome.metadata, BASE))
+    return read_back
 
 
 def test_an_instance_has_its_uids_elements_metadata_bulk_data_and_frames() -> None:

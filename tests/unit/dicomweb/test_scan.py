@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import data_store
+import data_store  # type: ignore[import-untyped]
 import pydicom
 import pytest
 from data import data_set, file_of, instance
@@ -301,7 +301,9 @@ def test_elements_come_out_by_ascending_tag() -> None:
         (b"FD", struct.pack("<d", -0.1), [-0.1]),
     ],
 )
-def test_a_value_becomes_json(vr: bytes, value: bytes, expected: list | None) -> None:
+def test_a_value_becomes_json(
+    vr: bytes, value: bytes, expected: list[Any] | None
+) -> None:
     found = scan.scan(part10_file(explicit(0x00091001, vr, value))).elements
     element: dict[str, Any] = {"vr": vr.decode()}
     if expected is not None:

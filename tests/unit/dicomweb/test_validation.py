@@ -9,14 +9,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicomweb import scan, validation
+from dicomweb import attributes, scan, validation
 from dicomweb.query_tags import Level, QueryTag
 from dicomweb.validation import ErrorCode, Findings
 
 PREFIX = "DICOM100: "
 
 
-def findings(version: int, file: bytes | None = None, **options: Any) -> Findings:
+def findings(version: int, file: Any = None, **options: Any) -> Findings:
     names = ("study_instance_uid", "query_tags", "full_validation")
     arguments = {name: options.pop(name) for name in names if name in options}
     arguments.setdefault("study_instance_uid", None)
@@ -314,7 +314,7 @@ def test_v2_warns_of_a_value_that_breaks_its_vr_or_multiplicity(
 
 
 def _tag(keyword: str) -> str:
-    tag = validation.attributes.tag_of(keyword)
+    tag = attributes.tag_of(keyword)
     assert tag is not None
     return f"({tag[:4]},{tag[4:]})".lower()
 
