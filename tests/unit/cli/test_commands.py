@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from cli import ready, sample
+from cli.__main__ import COMMANDS, load, main
+from cli.client import Server
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_and_explains_itself(name, capsys):
+    assert load(name).run
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert COMMANDS[name] in " ".join(capsys.readouterr().out.split())
+
+
+def test_no_command_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "sample" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("dicom.example", "dicom.example"),
+    ],
+)
+def test_a_listening_address_becomes_one_that_a_client_can_use(host, reached):
+    assert ready.reachable(host) == reached
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://host/v2", "http:///v2"])
+def test_what_is_no_http_url_is_refused(url):
+    with pytest.raises(ValueError, match="not an http"):
+        Server(url)
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        (None, False),
+        ({"state": "wanted"}, True),
+        ({"state": "loaded", "instances": []}, False),
+        ({"state": "removed", "instances": []}, False),
+    ],
+)
+def test_samples_are_due_only_when_asked_for_and_not_loaded(tmp_path, record, wanted):
+    path = tmp_path / "sample.json"
+    if record is not None:
+        path.write_text(json.dumps(record))
+    assert sample.is_wanted(path) is wanted
+
+
+def test_the_record_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "sample.json"
+    sample.write(path, "loaded", ["/studies/1"])
+    assert json.loads(path.read_text()) == {
+        "state": "loaded",
+        "instances": ["/studies/1"],
+    }
+    assert [each.name for each in path.parent.iterdir()] == ["sample.json"]
+
+
+def test_the_samples_are_whole_files_of_nine_studies_with_slices_in_order():
+    found = list(sample.samples())
+    assert len({one.path.split("/series/")[0] for one in found}) == 9
+    assert all(one.file[128:132] == b"DICM" for one in found)
+    assert len({one.sop_instance_uid for one in found}) == len(found) >= 68
+    assert all(one.path.endswith(one.sop_instance_uid) for one in found)
+
+
+def test_there_is_nothing_to_remove_without_a_record(tmp_path):
+    server = Server("http://127.0.0.1:1/v2")
+    assert sample.remove(server, tmp_path / "sample.json").startswith("Nothing")
