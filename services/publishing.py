@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dicomweb.errors import DicomwebError
+from dicomweb.query_tags import QueryTag
 from services import documents as doc
 from services.catalog import Catalog, CatalogChange
 from services.feed import Feed
+from services.tag_registry import TagRegistry
 from stores import containers
 from stores.ports import (
     And,
@@ -34,8 +36,12 @@ WAIT_SECONDS = 2.0
 HEAL_AGE_SECONDS = 10.0
 FINISH_DELAY_SECONDS = 0.25
 CLEANUP_BUCKETS = 16
+INDEX_AGAIN = 40
 _REMEMBERED = 10_000
 _PAGE = 200
+
+
+IndexAgain = Callable[[str, Sequence[str], Sequence[QueryTag]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,12 @@ class Publisher:
         documents: Documents,
         catalog: Catalog,
         feed: Feed,
+        tags: TagRegistry,
         now: Callable[[], datetime],
         delete_delay_seconds: int,
     ) -> None:
         self._documents = documents
+        self._tags = tags
         self._catalog = catalog
         self._feed = feed
         self._now = now
@@ -78,6 +86,7 @@ class Publisher:
         self._finished: dict[str, list[str]] = {}
         self._finisher: asyncio.Task[None] | None = None
         self.finish_delete: Callable[[str], Awaitable[None]] = _no_delete
+        self.index_again: IndexAgain = _no_index
 
     def publish(self, commit: Commit) -> None:
         """Starts publishing, after earlier commits of the same study."""
@@ -124,7 +133,9 @@ class Publisher:
             commit.pk, commit.study, commit.series, commit.removed_series
         )
         await asyncio.gather(
-            self._catalog.put(change), self._feed.append(commit.pk, events)
+            self._catalog.put(change),
+            self._feed.append(commit.pk, events),
+            self._index_newer_tags(commit.pk, events),
         )
         self._finish_later(
             commit.pk, await self._settle(commit.pk, events, commit.study)
@@ -132,6 +143,26 @@ class Publisher:
         self._published[commit.pk] = commit.event["rev"]
         if len(self._published) > _REMEMBERED:
             self._published.popitem(last=False)
+
+    async def _index_newer_tags(self, pk: str, events: Sequence[Document]) -> None:
+        """Indexes again what was stored with an older registry of query tags."""
+        written = [
+            event
+            for event in events
+            if event["entries"] and event["action"] != doc.DELETE_ACTION
+        ]
+        if not written:
+            return
+        registry = await self._tags.read()
+        ids = [
+            doc.instance_id(entry[0], entry[1])
+            for event in written
+            if event["tv"] < registry.version
+            for entry in event["entries"]
+        ]
+        for start in range(0, len(ids), INDEX_AGAIN):
+            piece = ids[start : start + INDEX_AGAIN]
+            await self.index_again(pk, piece, registry.indexed)
 
     async def _settle(
         self, pk: str, events: Sequence[Document], study: Document
@@ -252,6 +283,7 @@ class Publisher:
         removed = tuple(id for id in listed if id not in present)
         await self._catalog.put(CatalogChange(pk, study, tuple(series), removed))
         await self._feed.append(pk, events)
+        await self._index_newer_tags(pk, events)
         await self._mark_done(pk, await self._settle(pk, events, study))
         logger.info("healed %d events of %s", len(events), pk)
 
@@ -267,6 +299,10 @@ class Publisher:
             if page.after is None:
                 return rows
             after = page.after
+
+
+async def _no_index(pk: str, ids: Sequence[str], tags: Sequence[QueryTag]) -> None:
+    raise RuntimeError(f"nobody indexes {len(ids)} of {pk} by {len(tags)} tags")
 
 
 async def _no_delete(pk: str) -> None:

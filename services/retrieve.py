@@ -20,13 +20,13 @@ from services import documents as doc
 from services.runtime import Runtime
 from stores import containers
 from stores.ports import (
-    And,
     Condition,
     Document,
     Equals,
     In,
     Or,
     Order,
+    Prefix,
     Query,
     Scalar,
 )
@@ -73,11 +73,10 @@ class Scope:
         if self.sop_instance_uid is not None and self.series_instance_uid is not None:
             id = doc.instance_id(self.series_instance_uid, self.sop_instance_uid)
             return In(("id",), (doc.STUDY, id))
-        instances: tuple[Condition, ...] = (Equals(("t",), "i"),)
+        prefix = "i:"
         if self.series_instance_uid is not None:
-            series = uid_key(self.series_instance_uid)
-            instances = (*instances, Equals(("se",), series))
-        return Or((study, And(instances)))
+            prefix += uid_key(self.series_instance_uid) + ":"
+        return Or((study, Prefix(("id",), prefix)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """Puts a process's services together."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from services import delete
+from dicomweb.query_tags import QueryTag
+from services import delete, reindex
 from services.catalog import Catalog
 from services.feed import Feed
 from services.partitions import Partitions
@@ -42,7 +43,10 @@ def build(
     """
     catalog = Catalog(documents)
     feed = Feed(documents, now)
-    publisher = Publisher(documents, catalog, feed, now, settings.delete_delay_seconds)
+    tags = TagRegistry(documents)
+    publisher = Publisher(
+        documents, catalog, feed, tags, now, settings.delete_delay_seconds
+    )
     runtime = Runtime(
         settings=settings,
         documents=documents,
@@ -55,7 +59,7 @@ def build(
         publisher=publisher,
         commits=StudyCommits(documents, publisher, now, new_id),
         partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
-        tags=TagRegistry(documents),
+        tags=tags,
         spool=Spool(
             spool_folder or Path(tempfile.gettempdir()),
             movable=spool_folder is not None,
@@ -63,4 +67,11 @@ def build(
         workers=Workers(),
     )
     publisher.finish_delete = lambda pk: delete.finish(runtime, pk)
+
+    async def index_again(
+        pk: str, ids: Sequence[str], tags: Sequence[QueryTag]
+    ) -> None:
+        await reindex.index_instances(runtime, pk, ids, tags, wait=False)
+
+    publisher.index_again = index_again
     return runtime

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
-from dicomweb.instance import ReadInstance
 
 from dicomweb import instance
 from dicomweb.errors import DicomwebError, PayloadTooLarge, StoreUnavailable
 from dicomweb.identifiers import Partition
+from dicomweb.instance import ReadInstance
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd
 from dicomweb.store_response import FailureReason, Refused, Stored
 from services import documents as doc

@@ -96,6 +96,7 @@ async def _commit(
     *,
     series: Sequence[str] = (),
     entries: Sequence[list[Any]] = (),
+    tags_version: int = 0,
 ) -> bool:
     """One commit that changes `st`; False when `change` returns None.
 
@@ -104,6 +105,7 @@ async def _commit(
         change: Gets `st` to change and the state; returns further operations.
         series: Ids of series to load; those it changes it upserts itself.
         entries: Of the Update event.
+        tags_version: Of the query tags that were indexed.
 
     Raises:
         StoreUnavailable: Too many other writers.
@@ -124,7 +126,9 @@ async def _commit(
         ]
         for id in changed:
             after.series[id]["rev"] = study["rev"]
-        event = commits.event(after, doc.UPDATE_ACTION, list(entries))
+        event = commits.event(
+            after, doc.UPDATE_ACTION, list(entries), tags_version=tags_version
+        )
         done = await commits.apply(
             job.pk,
             before,
@@ -346,7 +350,13 @@ async def flip(job: Job) -> int:
         return []
 
     if entries:
-        await _commit(job, change, series=series_ids, entries=entries)
+        await _commit(
+            job,
+            change,
+            series=series_ids,
+            entries=entries,
+            tags_version=registry.version,
+        )
         await job.runtime.publisher.settled(job.pk)
         await job.runtime.documents.flush()
     return len(entries)
