@@ -276,6 +276,7 @@ def test_elements_come_out_by_ascending_tag() -> None:
         (b"DS", b"1_0", ["1_0"]),
         (b"DS", b"nan\\inf\\1e999", ["nan", "inf", "1e999"]),
         (b"DS", b"true\\null\\[1]\\{}", ["true", "null", "[1]", "{}"]),
+        (b"DS", b"1-2", ["1-2"]),
         (b"DS", b"1\\\\2", [1, None, 2]),
         (b"DS", b"\\", [None, None]),
         (b"DS", b"  \0", None),
@@ -311,10 +312,14 @@ def test_a_value_becomes_json(
     assert found == {"00091001": element}
 
 
-def test_a_number_of_the_wrong_length_is_kept_as_unknown_bytes() -> None:
-    found = scan.scan(part10_file(explicit(0x00091001, b"US", b"\1\2\3")))
+@pytest.mark.parametrize("vr", [b"US", b"AT", b"FD"])
+def test_a_number_of_the_wrong_length_is_kept_as_unknown_bytes(vr: bytes) -> None:
+    found = scan.scan(part10_file(explicit(0x00091001, vr, b"\1\2\3")))
     assert found.elements == {"00091001": {"vr": "UN", "BulkDataURI": "00091001"}}
     assert found.bulk[0].length == 3
+    implicit_rows = part10_file(implicit(0x00280010, b"abc"), ImplicitVRLittleEndian)
+    found = scan.scan(implicit_rows)
+    assert found.elements == {"00280010": {"vr": "UN", "BulkDataURI": "00280010"}}
 
 
 def test_a_long_text_is_bulk_data_and_a_long_list_of_labels_is_refused_later() -> None:
@@ -617,6 +622,9 @@ def test_too_many_elements_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(scan.scan(part10_file(element * 999)).root_visits) == 999
     with pytest.raises(MalformedInstance, match="elements"):
         scan.scan(part10_file(element * 1001))
+    rows = part10_file(implicit(0x00280010, b"") * 1001, ImplicitVRLittleEndian)
+    with pytest.raises(MalformedInstance, match="elements"):
+        scan.scan(rows)
     items = implicit(ITEM, b"") * 2000
     with pytest.raises(MalformedInstance, match="elements"):
         scan.scan(part10_file(explicit(0x00081140, b"SQ", items)))

@@ -222,6 +222,24 @@ def test_a_number_of_a_wrong_length_has_the_code_of_its_length() -> None:
     assert found["7FE11001"].code is ErrorCode.WRONG_LENGTH
 
 
+def test_a_number_of_a_wrong_length_breaks_the_general_rules_too() -> None:
+    file = instance() + struct.pack("<HH2sH", 0x7FE1, 0x1001, b"US", 3) + b"abc"
+    (warning,) = findings(2, file).warnings
+    assert warning.tag == "7FE11001"
+
+
+def test_implicit_vr_leaves_us_or_ss_to_pixel_representation() -> None:
+    file = instance(
+        transfer_syntax=ImplicitVRLittleEndian,
+        PixelRepresentation=1,
+        SmallestImagePixelValue=-5,
+    )
+    for vr, code in (("SS", None), ("US", ErrorCode.UNEXPECTED_VR)):
+        tags = {"00280106": query_tag("00280106", vr)}
+        problems = validation.minimum_problems(scan.scan(file), tags, lenient=True)
+        assert [p.code for p in problems.values()] == ([code] if code else [])
+
+
 def test_a_private_query_tag_is_found_in_whatever_block_its_creator_reserved() -> None:
     tag = query_tag("00111001", "LO", "ACME")
     elements = scan.scan(
@@ -275,6 +293,14 @@ def test_several_values_of_an_indexed_attribute_are_noticed() -> None:
         ("SliceThickness", ["1", "2"], False),
         ("PixelSpacing", ["0.5", "0.5"], True),
         ("PixelSpacing", "0.5", False),
+        ("PixelSpacing", "   ", True),
+        ("SelectorSTValue", "one text, \\ and all", True),
+        ("ContourData", ["1", "2", "3", "4"], False),
+        ("ContourData", ["1", "2", "3", "4", "5", "6"], True),
+        ("WindowCenter", ["1", "2", "3"], True),
+        ("AcquisitionMatrix", [1, 2, 3], False),
+        ("AcquisitionMatrix", [1, 2, 3, 4], True),
+        ("PatientAge", ["030Y", "031Y"], False),
         ("PixelSpacing", ["0.5", "0.5", "0.5"], False),
         ("ImageOrientationPatient", ["1", "0", "0", "0", "1", "0"], True),
         ("SeriesNumber", "1234567890123", False),
