@@ -422,3 +422,63 @@ class Blobs(Protocol):
     async def close(self) -> None:
         """Ends connections."""
         ...
+
+
+# --- journal ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One record of a kind.
+
+    Attributes:
+        at: When it happened, UTC; newest are listed first.
+        id: Unique among the rows of its kind; writing it again replaces the row.
+        data: JSON, at most 32 KiB; larger is cut by the writer, never by the store.
+    """
+
+    at: datetime
+    id: str
+    data: dict[str, Any]
+
+
+class Journal(Protocol):
+    """Records that grow and are purged by age: operations, errors, reports."""
+
+    async def put(self, kind: str, rows: Sequence[JournalRow]) -> None:
+        """Writes the rows; a row of the same `at` and `id` is replaced."""
+        ...
+
+    async def page(
+        self, kind: str, *, limit: int, offset: int = 0, oldest_first: bool = False
+    ) -> list[JournalRow]:
+        """Rows of the kind, newest first or oldest first."""
+        ...
+
+    async def purge(self, kind: str, before: datetime | None = None) -> int:
+        """Deletes the rows older than `before`, all when None; how many."""
+        ...
+
+    async def close(self) -> None:
+        """Ends connections."""
+        ...
+
+
+class Secrets(Protocol):
+    """Secrets of operations (a SAS of an export), never in any other place."""
+
+    async def put(self, operation_id: str, secret: str) -> None:
+        """Keeps the secret until it is deleted."""
+        ...
+
+    async def get(self, operation_id: str) -> str | None:
+        """The secret, or None."""
+        ...
+
+    async def delete(self, operation_id: str) -> None:
+        """Forgets it; harmless when there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Ends connections."""
+        ...
