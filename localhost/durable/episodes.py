@@ -109,7 +109,7 @@ class Episodes:
             return None
         messages = self._store.messages(instance_id, at)
         mine = [message.event for message in messages]
-        # The client library starts the orchestrator at the first event that it sees.
+        # An event from outside may have come before its execution had begun.
         mine.sort(key=lambda event: event.kind != EventKind.EXECUTION_STARTED)
         if instance.status.is_final or not mine:
             if messages:

@@ -100,6 +100,8 @@ async def test_an_event_raised_while_a_generation_ends_reaches_the_next(
         await host.client.raise_event(started, "word", "a")
         leave.set()
         assert (await host.end(started))["output"] == [1, '"a"']
+        _, body, _ = host.recording.episodes[-1]
+        assert [event["EventType"] for event in body["history"]] == [12, 0, 15]
 
 
 async def test_the_first_of_a_race_wins_and_a_canceled_timer_is_forgotten(
@@ -154,7 +156,7 @@ async def test_an_instance_ends_only_when_all_it_awaited_has_ended(
 
     async with hosting(app, tmp_path) as host:
         assert await host.output("Hasty") == "caught"
-    assert done == [1]
+        assert done == [1]
 
 
 async def test_the_loser_of_a_race_can_be_awaited_later(
