@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from dicomweb import dataset_json, rendering, scan, transcoding
+from dicomweb import dataset_json, part10, rendering, transcoding
 from dicomweb.errors import InvalidRequest, NotAcceptable, NotFound
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
@@ -572,7 +572,7 @@ async def rendered(
 
 def _inflated(file: bytes) -> bytes:
     """The file with its data set inflated, as frame and bulk offsets count it."""
-    return bytes(scan.scan(file).buffer)
+    return bytes(part10.open_file(file).buffer)
 
 
 # --- bulk data ---------------------------------------------------------------------

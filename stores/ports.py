@@ -292,7 +292,7 @@ class Documents(Protocol):
         after: Sequence[Scalar] | None = None,
         offset: int = 0,
     ) -> Page:
-        """Documents in order, those after the keyset `after`, less the first `offset`."""
+        """Documents in order, those after the keyset, less the first `offset`."""
         ...
 
     async def flush(self) -> None:
@@ -465,7 +465,7 @@ class Journal(Protocol):
 
 
 class Secrets(Protocol):
-    """Secrets of operations (a SAS of an export), never in any other place."""
+    """Secrets of operations (a SAS of an export), kept in no other place."""
 
     async def put(self, operation_id: str, secret: str) -> None:
         """Keeps the secret until it is deleted."""
