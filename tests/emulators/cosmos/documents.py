@@ -1,10 +1,11 @@
 """Writes and point reads of documents, alone and in transactional batches."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from emulators.cosmos import charges
 from emulators.cosmos.errors import CosmosError, bad_request
@@ -43,7 +44,7 @@ class Done:
 
 def compact(value: Any) -> str:
     """JSON without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value).decode()
 
 
 class Writer:
@@ -287,7 +288,7 @@ def run_batch(writer: Writer, operations: Sequence[Mapping[str, Any]]) -> BatchA
             "requestCharge": round(done.charge, 2),
         }
         if done.body is not None:
-            result |= {"eTag": done.etag, "resourceBody": json.loads(done.body)}
+            result |= {"eTag": done.etag, "resourceBody": orjson.loads(done.body)}
         results.append(result)
     assert done is not None
     return BatchAnswer(200, results, charge, done.range, done.lsn)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from emulators.cosmos import documents, queries
 from emulators.cosmos.errors import CosmosError, bad_request
 from emulators.cosmos.partitioning import effective_partition_key
@@ -60,7 +62,7 @@ class Request:
     def json(self) -> Any:
         """The body as JSON; a 400 when it is not."""
         try:
-            return json.loads(self.body)
+            return orjson.loads(self.body)
         except ValueError as error:
             raise bad_request("The request body is not JSON.") from error
 

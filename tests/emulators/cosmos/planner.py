@@ -9,7 +9,7 @@ filter is then evaluated on each candidate, so the choice never changes the rows
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emulators.cosmos.errors import bad_request
@@ -33,15 +33,24 @@ from emulators.cosmos.sql_tree import (
 from emulators.cosmos.storage import Row, Storage
 from emulators.cosmos.values import encode, string_prefix, successor
 
-FEW = 1500
-"""Candidates up to which they are loaded and sorted rather than the order walked."""
+FEW = 300
+"""Documents of a logical partition up to which all are looked at."""
+MOST_COUNTED = 10_000
+"""Index entries are counted up to here to tell how selective a condition is."""
+
+HANDFUL = 100
+CAUTION = 2
+"""How many times better walking the order must seem."""
 
 Bounds = tuple[bytes, bytes]
 Span = tuple[str, Bounds]
 """An index path and low <= key < high in it."""
 
-Measure = Callable[[Sequence[Span]], int]
-"""How many entries the spans hold, counted up to a little over FEW."""
+OrderSpan = tuple[str, Bounds, bool]
+"""Index path and bounds that give rows in order, and whether read backwards."""
+
+Measure = Callable[[Sequence[Span], int], int]
+"""How many entries the spans hold, each counted up to the second argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,103 +112,149 @@ def check_order(policy: IndexPolicy, order: Sequence[SortKey]) -> None:
         )
 
 
-def plan(
-    storage: Storage,
-    container: Container,
-    statement: Statement,
-    parameters: Parameters,
-    scope: Scope,
-    now: int,
-) -> Plan:
-    """The cheapest way to the candidates; ordered across the ranges of the scope only
-    when there is one."""
-    check_order(container.policy, statement.order)
-    if scope.partition_key is not None:
-        return _in_partition(storage, container, statement, parameters, scope, now)
-    unindexed = tuple(
-        "/".join(path)
-        for path in filter_paths(statement.where)
-        if not container.policy.indexes(path)
-    )
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """A query that looks for the cheapest way to its candidates.
 
-    def measure(spans: Sequence[Span]) -> int:
-        return _counted(storage, container, spans, scope)
+    Attributes:
+        page_rows: How many rows the page takes at most.
+        now: Unix time in seconds.
+    """
 
-    spans = None if unindexed else _spans(statement.where, parameters, measure)
-    few = spans is not None and measure(spans) <= FEW
-    walk = None if few else _order_span(container.policy, statement, parameters)
-    if walk is not None and len(scope.ranges) == 1:
-        path, bounds, backwards = walk
-        rows = storage.walk(
-            container.rid, path, scope.ranges[0], bounds, now, backwards=backwards
+    storage: Storage
+    container: Container
+    statement: Statement
+    parameters: Parameters
+    scope: Scope
+    page_rows: int
+    now: int
+
+    def plan(self) -> Plan:
+        """The way; its rows are in order only within one physical partition."""
+        policy = self.container.policy
+        check_order(policy, self.statement.order)
+        if self.scope.partition_key is not None:
+            return self._in_partition(self.scope.partition_key)
+        unindexed = tuple(
+            "/".join(path)
+            for path in filter_paths(self.statement.where)
+            if not policy.indexes(path)
         )
-        return Plan(rows, ordered=True, backwards=backwards, unindexed=unindexed)
-    if spans is not None:
-        return Plan(_union(storage, container, spans, scope, now), ordered=False)
-    rows = (
-        row
-        for each in scope.ranges
-        for row in storage.physical(container.rid, each, now)
-    )
-    return Plan(rows, ordered=False, unindexed=unindexed)
+        found = self._by_index(scans=bool(unindexed))
+        return found or Plan(self._all(), ordered=False, unindexed=unindexed)
+
+    def _by_index(self, *, scans: bool) -> Plan | None:
+        """The most selective part of the filter, or the order's index, walked."""
+        where, parameters = self.statement.where, self.parameters
+        spans = None if scans else _spans(where, parameters, self._measure)
+        walk = None
+        if len(self.scope.ranges) == 1 and not scans:
+            walk = _order_span(self.container.policy, self.statement, parameters)
+        if walk is not None and (spans is None or self._walks(walk, spans)):
+            path, bounds, backwards = walk
+            rows = self.storage.walk(
+                self.container.rid,
+                path,
+                self.scope.ranges[0],
+                bounds,
+                self.now,
+                backwards=backwards,
+            )
+            return Plan(rows, ordered=True, backwards=backwards)
+        return None if spans is None else Plan(self._union(spans), ordered=False)
+
+    def _walks(self, walk: OrderSpan, spans: Sequence[Span]) -> bool:
+        """Whether walking the order is likely to fill the page sooner.
+
+        If n of m documents match, a page of k rows is found after k * m / n of them,
+        unless the matches stand at the end.
+        """
+        matching = self._measure(spans, MOST_COUNTED)
+        if matching <= self.page_rows:
+            return False
+        path, bounds, _ = walk
+        total = self._measure([(path, bounds)], MOST_COUNTED)
+        return CAUTION * self.page_rows * total / matching < matching
+
+    def _measure(self, spans: Sequence[Span], most: int) -> int:
+        return sum(
+            self.storage.count(self.container.rid, path, each, bounds, most)
+            for path, bounds in spans
+            for each in self.scope.ranges
+        )
+
+    def _union(self, spans: Sequence[Span]) -> Iterator[Row]:
+        seen: set[int] = set()
+        rid = self.container.rid
+        for each in self.scope.ranges:
+            for path, bounds in spans:
+                for row in self.storage.walk(rid, path, each, bounds, self.now):
+                    if row.n not in seen:
+                        seen.add(row.n)
+                        yield row
+
+    def _all(self) -> Iterator[Row]:
+        for each in self.scope.ranges:
+            yield from self.storage.physical(self.container.rid, each, self.now)
+
+    # --- one logical partition
+
+    def _in_partition(self, key: str) -> Plan:
+        """The documents of one logical partition, by their ids if the filter names
+        some, else all while they are few, else by the index."""
+        rid, now = self.container.rid, self.now
+        ids = _ids(self.statement.where, self.parameters)
+        if ids is not None:
+            found = (self.storage.document(rid, key, id, now) for id in sorted(ids))
+            return Plan((row for row in found if row is not None), ordered=False)
+        size = self.storage.partition_size(rid, key, FEW)
+        if size == FEW and self.statement.order != (SortKey(("id",), False),):
+            plan = self._by_index(scans=False)
+            if plan is not None:
+                inside = (row for row in plan.rows if row.pk == key)
+                return replace(plan, rows=inside)
+        low, high = _id_bounds(self.statement.where, self.parameters)
+        by_id = self.statement.order == (SortKey(("id",), descending=False),)
+        rows = self.storage.partition(rid, key, now, low, high)
+        return Plan(rows, ordered=by_id)
 
 
-def _in_partition(
-    storage: Storage,
-    container: Container,
-    statement: Statement,
-    parameters: Parameters,
-    scope: Scope,
-    now: int,
-) -> Plan:
-    """All documents of the logical partition, between the bounds on `id`."""
-    assert scope.partition_key is not None
+def _ids(where: Node, parameters: Parameters) -> set[str] | None:
+    """The ids that the filter asks for by name, or None."""
+    for node in _conjuncts(where):
+        match node:
+            case InList(found, operands) if found.path == ("id",):
+                values = [operand_value(each, parameters) for each in operands]
+            case Comparison(found, "=", operand) if found.path == ("id",):
+                values = [operand_value(operand, parameters)]
+            case _:
+                continue
+        return {value for value in values if isinstance(value, str)}
+    return None
+
+
+def _id_bounds(where: Node, parameters: Parameters) -> tuple[str, str | None]:
+    """The least and the greatest id that the filter lets through."""
     low, high = "", None
-    for node in _conjuncts(statement.where):
+    for node in _conjuncts(where):
         match node:
             case Comparison(found, operator, operand) if found.path == ("id",):
                 value = operand_value(operand, parameters)
-                if isinstance(value, str) and operator in {">", ">=", "="}:
+                if not isinstance(value, str):
+                    continue
+                if operator in {">", ">="}:
                     low = max(low, value)
-                if isinstance(value, str) and operator in {"<", "<=", "="}:
+                else:
                     high = value if high is None else min(high, value)
             case _:
                 pass
-    rows = storage.partition(container.rid, scope.partition_key, now, low, high)
-    by_id = statement.order == (SortKey(("id",), descending=False),)
-    return Plan(rows, ordered=by_id)
+    return low, high
 
 
 def _conjuncts(node: Node) -> tuple[Node, ...]:
     if isinstance(node, Both):
         return tuple(part for each in node.nodes for part in _conjuncts(each))
     return (node,)
-
-
-def _counted(
-    storage: Storage, container: Container, spans: Sequence[Span], scope: Scope
-) -> int:
-    return sum(
-        storage.count(container.rid, path, each, bounds, FEW + 1)
-        for path, bounds in spans
-        for each in scope.ranges
-    )
-
-
-def _union(
-    storage: Storage,
-    container: Container,
-    spans: Sequence[Span],
-    scope: Scope,
-    now: int,
-) -> Iterator[Row]:
-    seen: set[int] = set()
-    for each in scope.ranges:
-        for path, bounds in spans:
-            for row in storage.walk(container.rid, path, each, bounds, now):
-                if row.n not in seen:
-                    seen.add(row.n)
-                    yield row
 
 
 # --- spans of the index that hold all matches of a condition ---------------------
@@ -214,8 +269,9 @@ def _spans(
             return ()
         case Both(nodes):
             parts = [_spans(each, parameters, measure) for each in nodes]
+            parts += _ranges(nodes, parameters)
             known = [part for part in parts if part is not None]
-            return min(known, key=measure, default=None)
+            return _narrowest(known, measure)
         case Either(nodes):
             return _joined([_spans(each, parameters, measure) for each in nodes])
         case Comparison(found, operator, operand):
@@ -233,6 +289,33 @@ def _spans(
             return ((_name((*found.path, "[]")), _bounds("=", value)),)
         case _:
             return None
+
+
+def _narrowest(
+    parts: Sequence[tuple[Span, ...]], measure: Measure
+) -> tuple[Span, ...] | None:
+    """The part with the fewest entries; large ones are not counted to their end."""
+    for most in (HANDFUL, MOST_COUNTED):
+        counted = [
+            (measure(part, most), position) for position, part in enumerate(parts)
+        ]
+        if counted and min(counted)[0] < most:
+            return parts[min(counted)[1]]
+    return parts[0] if parts else None
+
+
+def _ranges(
+    nodes: Sequence[Node], parameters: Parameters
+) -> list[tuple[Span, ...] | None]:
+    """One span for each path that is compared more than once: from low to high."""
+    found: dict[str, Bounds] = {}
+    for node in nodes:
+        if isinstance(node, Comparison):
+            value = operand_value(node.operand, parameters)
+            low, high = _bounds(node.operator, value)
+            known = found.setdefault(_name(node.field.path), (low, high))
+            found[_name(node.field.path)] = max(known[0], low), min(known[1], high)
+    return [((path, bounds),) for path, bounds in found.items()]
 
 
 def _joined(parts: Sequence[tuple[Span, ...] | None]) -> tuple[Span, ...] | None:
@@ -277,7 +360,7 @@ def _bounds(operator: str, value: Any) -> Bounds:
 
 def _order_span(
     policy: IndexPolicy, statement: Statement, parameters: Parameters
-) -> tuple[str, Bounds, bool] | None:
+) -> OrderSpan | None:
     """Index path, bounds and direction that give the rows in order; None: sort them."""
     order = statement.order
     conditions = _conjuncts(statement.where)
@@ -300,7 +383,7 @@ def _order_span(
 
 def _single_span(
     key: SortKey, conditions: Sequence[Node], parameters: Parameters
-) -> tuple[str, Bounds, bool] | None:
+) -> OrderSpan | None:
     """The path's own index, if the filter leaves out documents without the field."""
     for node in conditions:
         match node:

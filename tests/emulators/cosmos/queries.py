@@ -15,7 +15,7 @@ from typing import Any
 from emulators.cosmos import charges
 from emulators.cosmos.documents import compact
 from emulators.cosmos.errors import CosmosError, bad_request
-from emulators.cosmos.planner import Plan, Scope, plan
+from emulators.cosmos.planner import Plan, Planner, Scope
 from emulators.cosmos.resources import Container
 from emulators.cosmos.sql_filter import Parameters, compile_filter, operand_value
 from emulators.cosmos.sql_parser import parse
@@ -79,7 +79,10 @@ def run_query(
 ) -> QueryPage:
     """One page of the query."""
     statement = parse(request.text)
-    found = plan(storage, container, statement, request.parameters, request.scope, now)
+    page_rows = request.page_rows if request.page_rows > 0 else DEFAULT_PAGE_ROWS
+    found = Planner(
+        storage, container, statement, request.parameters, request.scope, page_rows, now
+    ).plan()
     resumed = _resumed(request)
     matches = _matches(container, statement, request, found.rows)
     counted = _Counted(matches)

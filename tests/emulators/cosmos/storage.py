@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resource(
   kind TEXT, parent TEXT, id TEXT, body TEXT, PRIMARY KEY(kind, parent, id));
@@ -57,7 +59,7 @@ class Row:
     @property
     def document(self) -> dict[str, Any]:
         """The JSON of the document."""
-        document: dict[str, Any] = json.loads(self.body)
+        document: dict[str, Any] = orjson.loads(self.body)
         return document
 
 
@@ -222,6 +224,15 @@ class Storage:
             (container, pk, low, high, high, now),
         )
         return (Row(*row) for row in rows)
+
+    def partition_size(self, container: str, pk: str, most: int) -> int:
+        """Documents of a logical partition, counted up to `most`."""
+        found = self._db.execute(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM document WHERE container=? AND pk=?"
+            " LIMIT ?)",
+            (container, pk, most),
+        ).fetchone()
+        return int(found[0])
 
     def physical(self, container: str, range: str, now: int) -> Iterator[Row]:
         """Documents of a physical partition in order of creation."""
