@@ -353,3 +353,74 @@ async def test_documents_expire_by_the_services_clock(
     assert not (await documents.query(CATALOG, query, limit=1)).documents
     assert await documents.read(CATALOG, "p", "gone") is None
     await documents.close()
+
+
+# --- many writers, many faults ----------------------------------------------------
+
+WRITERS, COMMITS = 12, 15
+
+
+async def writer(documents: CosmosDocuments, key: str, name: str) -> list[str]:
+    """Commits with a token each, as a study's commits are; those that succeeded."""
+    done = []
+    for number in range(COMMITS):
+        token = f"{name}-{number}"
+        operations: list[Operation] = [
+            Create({"id": f"ev:{token}", "token": token}),
+            Create({"id": f"i:{token}"}),
+            Patch("st", increments={("ni",): 1}),
+        ]
+        while True:
+            try:
+                result = await documents.batch(DICOM, key, operations)
+            except StoreUnavailable:
+                continue  # as a client would, with the same token
+            break
+        if isinstance(result, Rejected):
+            found = await documents.read(DICOM, key, f"ev:{token}")
+            assert found is not None, "refused although nothing was there"
+        done.append(token)
+    return done
+
+
+async def test_counts_are_exact_after_faults_before_and_after_commits(
+    quiet: Emulated, key: str
+) -> None:
+    first = CosmosDocuments(quiet.cosmos, patience_seconds=2)
+    second = CosmosDocuments(quiet.cosmos, patience_seconds=2)
+    await first.batch(DICOM, key, [Create({"id": "st", "ni": 0})])
+    for fault, rate in (
+        ("429", 0.05), ("449", 0.05), ("408-before", 0.02), ("408-after", 0.04),
+        ("cut-before", 0.02), ("cut-after", 0.04), ("503-after", 0.02),
+    ):  # fmt: skip
+        control(quiet, "faults", {"fault": fault, "rate": rate, "seed": 5})
+    done = await asyncio.gather(
+        *(
+            writer(documents, key, f"{n}-{m}")
+            for n, documents in enumerate((first, second))
+            for m in range(WRITERS // 2)
+        )
+    )
+    struck = counters(quiet)["faults"]
+    assert sum(struck.values()) > 20, struck
+    control(quiet, "reset", {})
+    committed = {token for tokens in done for token in tokens}
+    assert len(committed) == WRITERS * COMMITS
+    study = await first.read(DICOM, key, "st")
+    assert study is not None
+    assert study["ni"] == len(committed)
+    found: set[str] = set()
+    after = None
+    while True:
+        page = await first.query(
+            DICOM, Query(None), partition_key=key, limit=1000, after=after
+        )
+        found |= {document["id"] for document in page.documents}
+        if page.after is None:
+            break
+        after = page.after
+    assert found == {"st"} | {
+        f"{kind}:{token}" for token in committed for kind in ("ev", "i")
+    }
+    await first.close()
+    await second.close()
