@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from math import cos, pi, sin
+from struct import Struct
 from typing import Any, Literal
 
 Compression = Literal["none", "rle", "jpeg", "jpeg2000"]
@@ -25,6 +26,7 @@ TRANSFER_SYNTAXES: Mapping[Compression, str] = {
     "jpeg": "1.2.840.10008.1.2.4.50",
     "jpeg2000": "1.2.840.10008.1.2.4.90",
 }
+_RLE_HEADER = Struct("<16I")
 SPACING_MM = 0.75
 SLICE_MM = 1.25
 
@@ -290,21 +292,10 @@ def _encoded(picture: Any, rows: int, columns: int, compression: Compression) ->
     pixels = picture.reshape(rows, columns)
     if compression == "none":
         return bytes(pixels.tobytes())
-    if compression == "rle":
-        from rle.utils import encode_pixel_data
-
-        return bytes(
-            encode_pixel_data(
-                pixels.tobytes(),
-                rows=rows,
-                columns=columns,
-                samples_per_pixel=1,
-                bits_allocated=16,
-                byteorder="<",
-            )
-        )
     import imagecodecs
 
+    if compression == "rle":
+        return _rle_frame(pixels.astype("<u2").view("u1").reshape(rows, columns, 2))
     if compression == "jpeg":
         return bytes(imagecodecs.jpeg8_encode(pixels, level=90))
     return bytes(
@@ -312,6 +303,22 @@ def _encoded(picture: Any, rows: int, columns: int, compression: Compression) ->
             pixels, level=0, codecformat="j2k", bitspersample=12, reversible=True
         )
     )
+
+
+def _rle_frame(cells: Any) -> bytes:
+    """An RLE frame of cells of two bytes, each row packed for itself.
+
+    Source: PS3.5 annex G.
+    """
+    import imagecodecs
+
+    segments = []
+    for byte in (1, 0):
+        rows = (imagecodecs.packbits_encode(row.tobytes()) for row in cells[:, :, byte])
+        segment = b"".join(rows)
+        segments.append(segment + b"\0" * (len(segment) % 2))
+    offsets = [_RLE_HEADER.size, _RLE_HEADER.size + len(segments[0])]
+    return _RLE_HEADER.pack(2, *offsets, *[0] * 13) + b"".join(segments)
 
 
 def _ct_dataset(rows: int, columns: int) -> Any:

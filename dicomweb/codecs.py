@@ -51,6 +51,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _IMAGE_AND_TILE_SIZE = struct.Struct(">8x8IH")
 _BIG_ENDIAN_WORD = struct.Struct(">H")
+_RLE_PADDING_BYTES = 64
 _RLE_HEADER = struct.Struct("<16I")
 
 
@@ -287,26 +288,35 @@ def _upsampled(samples: Samples, description: PixelDescription) -> Samples:
 
 
 def _rle(frame: bytes, description: PixelDescription) -> Decoded:
-    """An RLE frame, which holds one segment for each byte of each sample.
+    """An RLE frame: a segment for each byte of each sample, high bytes first.
 
     Source: PS3.5 annex G.
     """
-    from rle.rle import decode_frame
+    import imagecodecs
 
-    segments = _RLE_HEADER.unpack_from(frame)[0]
-    if segments != description.samples_per_pixel * description.cell_bytes:
+    samples, width = description.samples_per_pixel, description.cell_bytes
+    segments, *offsets = _RLE_HEADER.unpack_from(frame)
+    if segments != samples * width:
         raise ValueError("the segments do not match the samples")
-    planes = np.frombuffer(
-        decode_frame(
-            frame,
-            description.rows * description.columns,
-            description.bits_allocated,
-            "<",
-        ),
-        _dtype(description),
-    ).reshape(-1, description.rows, description.columns)
+    size = description.rows * description.columns
+    planes = np.empty((samples, size, width), np.uint8)
+    ends = [*offsets[1:segments], len(frame)]
+    for i, (start, end) in enumerate(zip(offsets, ends, strict=False)):
+        if not _RLE_HEADER.size <= start < end <= len(frame):
+            raise ValueError("a segment lies outside the frame")
+        # Padding behind a segment looks like a few more bytes; more is an error.
+        plane = imagecodecs.packbits_decode(
+            frame[start:end], out=size + _RLE_PADDING_BYTES
+        )
+        if len(plane) < size:
+            raise ValueError("a segment is too short")
+        byte = width - 1 - i % width
+        planes[i // width, :, byte] = np.frombuffer(plane, np.uint8, size)
+    cells = planes.view(_dtype(description)).reshape(
+        samples, description.rows, description.columns
+    )
     meaning = description.photometric_interpretation.removesuffix("_422")
-    return Decoded(planes.transpose(1, 2, 0), meaning)
+    return Decoded(cells.transpose(1, 2, 0), meaning)
 
 
 @dataclass(frozen=True, slots=True)

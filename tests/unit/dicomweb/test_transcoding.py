@@ -64,6 +64,23 @@ def description_of(pixels: np.ndarray, **overrides: object) -> PixelDescription:
     return PixelDescription(**values)
 
 
+def rle_frame(pixels: np.ndarray, *, pad: bytes = b"") -> bytes:
+    """An RLE frame, high bytes first; `pad` goes behind each segment."""
+    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    segments = []
+    for plane in planes:
+        cells = np.ascontiguousarray(plane).view("u1").reshape(*plane.shape, -1)
+        for byte in reversed(range(cells.shape[2])):
+            rows = cells[:, :, byte]
+            packed = b"".join(imagecodecs.packbits_encode(r.tobytes()) for r in rows)
+            segments.append(packed + pad)
+    offsets = [64]
+    for segment in segments[:-1]:
+        offsets.append(offsets[-1] + len(segment))
+    header = [len(segments), *offsets, *[0] * (15 - len(offsets))]
+    return struct.pack("<16I", *header) + b"".join(segments)
+
+
 def file_of(
     pixels: np.ndarray, uid: str = EXPLICIT_LITTLE, value: bytes | None = None, **more
 ) -> bytes:
@@ -157,6 +174,21 @@ def test_lossless_frames_decode_to_what_was_encoded(pixels, uid, encode):
     assert transcode_frame(frame, uid, EXPLICIT_LITTLE, described) == pixels.tobytes()
     compressed = transcode_frame(frame, uid, JPEG_2000_LOSSLESS, described)
     assert np.array_equal(imagecodecs.jpeg2k_decode(compressed), pixels)
+
+
+@pytest.mark.parametrize("pad", [b"", b"\0", b"\0\0\0"])
+@pytest.mark.parametrize(
+    "pixels",
+    [GREY, SIGNED, RGB, GREY.astype("<u4")],
+    ids=["grey", "signed", "rgb", "32"],
+)
+def test_rle_frames_decode_to_what_was_encoded(pixels, pad):
+    frame = rle_frame(pixels, pad=pad)
+    native = transcode_frame(frame, RLE, EXPLICIT_LITTLE, description_of(pixels))
+    assert native == pixels.tobytes()
+    # Another's decoder agrees that the frame is right.
+    file = dcmread(BytesIO(file_of(pixels, RLE, encapsulate([frame]))))
+    assert np.array_equal(pixel_array(file, raw=True), pixels)
 
 
 def test_twelve_bit_samples_keep_their_sign():
@@ -441,6 +473,24 @@ def test_a_frame_that_cannot_be_transcoded_is_not_acceptable():
         (b"\xff\xd8" + bytes(30), JPEG_BASELINE, EXPLICIT_LITTLE, colour),
         (b"GIF89a", JPEG_BASELINE, EXPLICIT_LITTLE, colour),
         (struct.pack("<16I", 1, *[64] * 15), RLE, EXPLICIT_LITTLE, grey),
+        (
+            struct.pack("<16I", 2, 64, 66, *[0] * 13) + bytes(4),
+            RLE,
+            EXPLICIT_LITTLE,
+            grey,
+        ),
+        (
+            struct.pack("<16I", 2, 0, 66, *[0] * 13) + bytes(4),
+            RLE,
+            EXPLICIT_LITTLE,
+            grey,
+        ),
+        (
+            struct.pack("<16I", 2, 64, 99, *[0] * 13) + bytes(4),
+            RLE,
+            EXPLICIT_LITTLE,
+            grey,
+        ),
         (imagecodecs.jpegls_encode(GREY), JPEG_LS, EXPLICIT_LITTLE, colour),
         (imagecodecs.jpeg2k_encode(GREY), JPEG_2000, EXPLICIT_LITTLE, colour),
         (
@@ -572,6 +622,7 @@ def test_a_jpeg_ls_stream_that_stops_early_is_refused_at_once():
 
 
 ENCODED = {
+    RLE: rle_frame(GREY),
     JPEG_LS: bytes(imagecodecs.jpegls_encode(GREY)),
     JPEG_2000: bytes(imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="j2k")),
     HTJ2K: bytes(imagecodecs.htj2k_encode(GREY, reversible=True)),
