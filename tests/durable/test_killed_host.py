@@ -88,7 +88,7 @@ def test_the_client_inside_an_app_reaches_the_engine_over_http(
     host.begin("ClientInside", "inside", ["one"])
     ended = host.end("inside")
     assert ended["runtimeStatus"] == "Completed", ended
-    started, refused, status, _ = ended["output"]
+    started, refused, status = ended["output"]
     assert started == "one"
     assert "already exists" in refused
     assert status in {"Pending", "Running"}
