@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomweb import frames, identifiers, multipart, pixels, query, scan
+from dicomweb import frames, identifiers, multipart, part10, pixels, query, scan
 from services import spool, workers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ LINK = "the `Link` header leads on"
         ("elements", f"{scan.MAX_ELEMENTS:,}"),
         (
             "dataset of a deflated file, inflated",
-            f"{scan.MAX_INFLATED_BYTES // MIB} MiB",
+            f"{part10.MAX_INFLATED_BYTES // MIB} MiB",
         ),
         (
             "values that stand in the DICOM JSON, all together",
