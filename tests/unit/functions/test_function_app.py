@@ -70,3 +70,28 @@ def test_wrong_settings_stop_the_start_and_are_all_named():
     assert done.returncode != 0
     assert "DICOM_STOR: " in done.stderr
     assert "DICOM_DURABILITY: " in done.stderr
+
+
+RESOLVE = """
+import asyncio, os, pathlib
+import function_app
+
+async def main():
+    folder = pathlib.Path(os.environ["DICOM_DATA"])
+    folder.write_text("in the way")
+    try:
+        await function_app.resolve()
+    except OSError:
+        print("failed")
+    folder.unlink()
+    first, second = await asyncio.gather(function_app.resolve(), function_app.resolve())
+    print(first is second, (folder / "index").is_dir())
+    await first.close()
+
+asyncio.run(main())
+"""
+
+
+def test_the_runtime_is_made_once_and_a_start_that_failed_is_tried_again(tmp_path):
+    done = in_a_process(RESOLVE, DICOM_DATA=str(tmp_path / "data"))
+    assert done.stdout.split() == ["failed", "True", "True"], done.stderr
