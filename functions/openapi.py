@@ -368,20 +368,20 @@ _SCHEMAS: Object = {
 
 
 def _yaml(value: Any, indent: int = 0) -> list[str]:
-    """Lines of block-style YAML; scalars are written as JSON, which is YAML too."""
+    """Lines of block-style YAML of an object or array that is not empty.
+
+    Scalars are written as JSON, which is YAML too.
+    """
     space = "  " * indent
-    if isinstance(value, dict) and value:
-        lines = []
+    lines = []
+    if isinstance(value, dict):
         for name, member in value.items():
             key = f"{space}{orjson.dumps(name).decode()}:"
             lines += _yaml_member(key, member, indent)
-        return lines
-    if isinstance(value, list | tuple) and value:
-        lines = []
+    else:
         for member in value:
             lines += _yaml_member(f"{space}-", member, indent)
-        return lines
-    return [space + orjson.dumps(value).decode()]
+    return lines
 
 
 def _yaml_member(start: str, member: Any, indent: int) -> list[str]:

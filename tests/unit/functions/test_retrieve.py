@@ -312,3 +312,55 @@ async def test_a_blob_that_is_missing_is_500_before_any_byte(server):
     for headers in (SINGLE, ANY):
         response = await server.get(stored.instance_path, headers=headers)
         assert response.status_code == 500
+
+
+async def test_a_study_is_transcoded_part_by_part(server):
+    j2k = "1.2.840.10008.1.2.4.90"
+    stored = Stored()
+    body, content_type = multipart(stored.files[:1])
+    headers = {"Content-Type": content_type, **JSON}
+    await server.post("/v2/studies", content=body, headers=headers)
+    accept = f'multipart/related; type="application/dicom"; transfer-syntax={j2k}'
+    response = await server.get(stored.path, headers={"Accept": accept})
+    [(headers, data)] = parts_of(response)
+    assert headers["content-type"] == f"application/dicom; transfer-syntax={j2k}"
+    assert dcmread(io.BytesIO(data)).file_meta.TransferSyntaxUID == j2k
+
+
+async def test_head_of_a_study_tells_its_length(server, stored):
+    head = await server.head(stored.path, headers=ANY)
+    whole = await server.get(stored.path, headers=ANY)
+    assert head.content == b""
+    assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+async def test_what_fails_while_being_sent_is_logged_and_never_looks_whole(
+    server, caplog
+):
+    stored = await store(server)
+    blobs = [blob.name async for blob in server.runtime.blobs.list("")]
+    for sop in sorted(stored.sops)[:1]:  # parts come by id descending: the last one
+        [name] = [name for name in blobs if sop in name]
+        await server.runtime.blobs.delete(name)
+    with pytest.raises(Exception, match=name.rsplit("/", 1)[1]):
+        await server.get(stored.path, headers=ANY)
+    assert "broke while being sent" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "used"),
+    [
+        ("gzip;q=x", None),
+        ("*", "deflate"),
+        ("*;q=0.5, deflate;q=0", "gzip"),
+        ("gzip;q=0.5, deflate;q=0.1", "gzip"),
+    ],
+)
+async def test_the_coding_with_the_highest_weight_is_used(
+    server, stored, accepted, used
+):
+    response = await server.get(
+        f"{stored.path}/metadata", headers={**JSON, "Accept-Encoding": accepted}
+    )
+    assert response.headers.get("content-encoding") == used
+    assert len(response.json()) == 2

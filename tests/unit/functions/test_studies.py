@@ -1,10 +1,13 @@
 """Store, search and delete over HTTP."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from data import instance, multipart, new_uid, series
 from starlette.requests import ClientDisconnect
+
+from dicomweb.query_tags import Level, QueryTag, TagStatus
 
 JSON = {"Accept": "application/dicom+json"}
 DICOM = {"Content-Type": "application/dicom", **JSON}
@@ -266,3 +269,18 @@ async def test_a_client_that_goes_away_leaves_nothing(running_server, tmp_path):
         assert (await server.get("/v2/studies", headers=JSON)).status_code == 204
     left = [path for path in (tmp_path / "data/blobs").rglob("*") if path.is_file()]
     assert left == []
+
+
+async def test_an_extended_attribute_can_be_searched_by_and_its_gaps_are_told(server):
+    await store(server, instance(SliceThickness="1.5"))
+    tag = QueryTag(1, "00180050", "DS", Level.INSTANCE, TagStatus.READY, error_count=2)
+    search = "/v2/instances?SliceThickness=1.5"
+    assert (await server.get(search, headers=JSON)).status_code == 400
+    await server.runtime.tags.change(lambda old: replace(old, tags=(tag,), next_key=2))
+    response = await server.get(search, headers=JSON)
+    assert response.status_code == 204  # stored before the tag was added
+    assert response.headers["erroneous-dicom-attributes"] == "SliceThickness"
+    await server.runtime.tags.read()
+    await store(server, instance(SliceThickness="1.50"))
+    found = await server.get(search, headers=JSON)
+    assert [row["00180050"]["Value"] for row in found.json()] == [[1.5]]
