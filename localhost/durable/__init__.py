@@ -5,7 +5,7 @@ whole history and answers with the whole list of its actions. It knows no applic
 the host gives it something that calls functions (`localhost.extension.EngineSetup`).
 """
 
-from localhost.durable.client import client_provider
+from localhost.durable.client import client_provider, close_client_session
 from localhost.durable.hosting import open_engine
 
-__all__ = ["client_provider", "open_engine"]
+__all__ = ["client_provider", "close_client_session", "open_engine"]

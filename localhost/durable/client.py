@@ -1,6 +1,7 @@
 """What a durableClient binding carries, and the links of an instance."""
 
 import json
+import sys
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -68,3 +69,13 @@ def client_provider(endpoint: ClientEndpoint) -> Callable[[Function, Binding], D
     """Gives the value of every durableClient binding of a worker."""
     payload = binding_payload(endpoint)
     return lambda _function, _binding: Datum(payload, "string")
+
+
+async def close_client_session() -> None:
+    """Close the HTTP session that the client library keeps for the whole process.
+
+    The library never does, and a session that is left open is reported at exit.
+    """
+    library = sys.modules.get("azure.durable_functions.models.utils.http_utils")
+    if library is not None:
+        await library._close_session()  # noqa: SLF001 there is no public way

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from localhost.durable.client import close_client_session
 from localhost.durable.engine import Engine, Limits
 from localhost.durable.functions import Functions
 from localhost.durable.web_api import WebApi
@@ -29,6 +30,7 @@ class HostedEngine:
     async def stop(self) -> None:
         """See `localhost.extension.Engine.stop`."""
         await self._engine.stop()
+        await close_client_session()
 
 
 def open_engine(setup: EngineSetup) -> HostedEngine:

@@ -160,8 +160,6 @@ class Management:
             NotNow: It has ended.
         """
         instance = self._unfinished(instance_id)
-        if instance.status is Status.SUSPENDED:
-            return
         now = self._clock()
         with self._store.transaction():
             self._store.put_instance(

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from localhost import keys
@@ -33,6 +33,7 @@ class HostProcess:
         self._workers = workers
         self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
+        self.log = data.with_suffix(".log")
 
     @property
     def pid(self) -> int:
@@ -41,7 +42,16 @@ class HostProcess:
 
     def start(self) -> None:
         """Start and wait until it is ready."""
-        self._process = subprocess.Popen(
+        with self.log.open("a") as log:
+            self._process = self._spawn(log)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("Ready at"):
+            self.kill()
+        assert line.startswith("Ready at"), self.log.read_text()
+
+    def _spawn(self, log: IO[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "localhost", str(APP)),
                 *("--port", str(self._port), "--data", str(self._data)),
@@ -49,13 +59,9 @@ class HostProcess:
             ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
+            stderr=log,
             text=True,
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.startswith("Ready at"):
-            self.kill()
-        assert line.startswith("Ready at"), f"the host said {line!r}"
 
     def kill(self) -> None:
         """SIGKILL."""

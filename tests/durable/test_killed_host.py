@@ -76,7 +76,7 @@ def test_a_second_host_on_the_same_data_does_not_start(
     host: HostProcess, tmp_path: Path
 ) -> None:
     second = HostProcess(tmp_path / "data")
-    with pytest.raises(AssertionError, match="the host said ''"):
+    with pytest.raises(AssertionError, match="is another host using it"):
         second.start()
     host.begin("FanOut", "fan", 3)
     assert host.end("fan")["output"] == 5
@@ -94,6 +94,8 @@ def test_the_client_inside_an_app_reaches_the_engine_over_http(
     assert status in {"Pending", "Running"}
     assert host.request("POST", "instances/one/terminate?reason=enough")[0] == 202
     assert host.status("one")["runtimeStatus"] == "Terminated"
+    assert host.stop() == 0
+    assert "Unclosed client session" not in host.log.read_text()
 
 
 def test_with_several_processes_the_engine_is_in_the_one_for_jobs(
