@@ -1,14 +1,12 @@
 """AzureBlobs beyond the common contract: blocks, requests, faults."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 from emulators.processes import Emulated
+from emulators.proxy import Proxy, counted
 
 from dicomweb.errors import StoreUnavailable
 from stores import azure_blobs
@@ -25,106 +23,16 @@ def name() -> str:
     return f"azure/{next(_numbers)}/x"
 
 
-class Proxy:
-    """Passes connections on; counts requests, cuts or refuses those it is told to."""
-
-    def __init__(self, target: str) -> None:
-        self._host, self._port = urlsplit(target).hostname, urlsplit(target).port
-        self.requests: list[str] = []
-        self.cut_answers = 0
-        self.busy_answers = 0
-
-    async def serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        there_reader, there_writer = await asyncio.open_connection(
-            self._host, self._port
-        )
-        try:
-            while head := await self._head(reader):
-                await self._one(head, reader, writer, there_reader, there_writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            for each in (writer, there_writer):
-                each.close()
-                await asyncio.gather(each.wait_closed(), return_exceptions=True)
-
-    async def _head(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            return await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return b""
-
-    async def _one(
-        self,
-        head: bytes,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        there_reader: asyncio.StreamReader,
-        there_writer: asyncio.StreamWriter,
-    ) -> None:
-        self.requests.append(head.split(b" ", 1)[0].decode())
-        body = await reader.readexactly(_length(head))
-        if self.busy_answers:
-            self.busy_answers -= 1
-            writer.write(b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\n\r\n")
-            return
-        there_writer.write(head + body)
-        answer = await there_reader.readuntil(b"\r\n\r\n")
-        answer += await _body(answer, there_reader, head.startswith(b"HEAD"))
-        if self.cut_answers:
-            self.cut_answers -= 1
-            raise ConnectionResetError
-        writer.write(answer)
-        await writer.drain()
-
-
-def _field(head: bytes, name: bytes) -> bytes | None:
-    for line in head.lower().split(b"\r\n"):
-        key, _, value = line.partition(b":")
-        if key == name:
-            return value.strip()
-    return None
-
-
-def _length(head: bytes) -> int:
-    return int(_field(head, b"content-length") or 0)
-
-
-async def _body(head: bytes, reader: asyncio.StreamReader, empty: bool) -> bytes:
-    if empty:
-        return b""
-    if _field(head, b"transfer-encoding") != b"chunked":
-        return await reader.readexactly(_length(head))
-    body = b""
-    while True:
-        size = await reader.readuntil(b"\r\n")
-        body += size + await reader.readexactly(int(size, 16) + 2)
-        if int(size, 16) == 0:
-            return body
-
-
 @asynccontextmanager
 async def through_proxy(
     emulated: Emulated, patience_seconds: float = 5
 ) -> AsyncIterator[tuple[AzureBlobs, Proxy]]:
-    connection = emulated.blobs.connection
-    endpoint = connection.split("BlobEndpoint=")[1].split("/devstore")[0]
-    proxy = Proxy(endpoint)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    address = replace(
-        emulated.blobs,
-        connection=connection.replace(endpoint, f"http://127.0.0.1:{port}"),
-    )
-    blobs = AzureBlobs(address, patience_seconds=patience_seconds)
-    try:
-        yield blobs, proxy
-    finally:
-        await blobs.close()
-        server.close()
-        await asyncio.sleep(0.05)
+    async with counted(emulated.blobs) as (address, proxy):
+        blobs = AzureBlobs(address, patience_seconds=patience_seconds)
+        try:
+            yield blobs, proxy
+        finally:
+            await blobs.close()
 
 
 async def test_a_put_is_one_request_and_a_range_is_one(
