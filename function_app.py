@@ -47,6 +47,8 @@ async def _start() -> Runtime:
         settings,
         stores.documents,
         stores.blobs,
+        journal=stores.journal,
+        secrets=stores.secrets,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
         spool_folder=stores.spool_folder,

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from services.catalog import Catalog
 from services.feed import Feed
+from services.metrics import Metrics
 from services.partitions import Partitions
 from services.publishing import Publisher
 from services.settings import Settings
@@ -14,7 +15,7 @@ from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
-from stores.ports import Blobs, Documents
+from stores.ports import Blobs, Documents, Journal, Secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,14 @@ class Runtime:
         commits: Writes to studies, merged per study.
         spool: Where the parts of requests wait for their commit.
         workers: Threads for CPU work.
+        metrics: What the requests of this process cost.
     """
 
     settings: Settings
     documents: Documents
     blobs: Blobs
+    journal: Journal
+    secrets: Secrets
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     watermarks: Watermarks
@@ -43,10 +47,13 @@ class Runtime:
     tags: TagRegistry
     spool: Spool
     workers: Workers
+    metrics: Metrics
 
     async def close(self) -> None:
         """Finishes what was begun and ends connections."""
         await self.publisher.close()
         await self.documents.close()
         await self.blobs.close()
+        await self.journal.close()
+        await self.secrets.close()
         self.workers.close()

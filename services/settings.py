@@ -64,6 +64,21 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+_MANY_TENANTS = frozenset({"common", "organizations", "consumers"})
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _authority(value: str) -> str:
+    url = _url(value)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and host not in _LOOPBACK and "." in host:
+        raise ValueError("must be an https URL")
+    if _MANY_TENANTS.intersection(parts.path.lower().split("/")):
+        raise ValueError("must name one tenant, not every tenant there is")
+    return url
+
+
 def _ncrontab(value: str) -> str:
     if len(value.split()) != 6:
         raise ValueError("must be a schedule of six fields: {s} {m} {h} {d} {M} {w}")
@@ -105,6 +120,13 @@ class Settings:
         "", _text, "azure: connection string, for emulators; else managed identity"
     )
     blob_container: str = _setting("dicom", _text, "azure: container of the instances")
+    table_endpoint: str = _setting(
+        "", _url, "azure: URL of the table service; else that of the blob account"
+    )
+    table: str = _setting("journal", _text, "azure: name of the table of the journal")
+    key_vault: str = _setting(
+        "", _url, "azure: URL of the key vault; else a file of the data folder"
+    )
     data_partitions: bool = _setting(
         False, _flag, "data partitions: every data route names its partition"
     )
@@ -118,6 +140,12 @@ class Settings:
         "*/30 * * * * *",
         _ncrontab,
         "when catalog and change feed are healed after a crash (NCRONTAB)",
+    )
+    history_days: int = _setting(
+        7, _count(1, 3650), "how long operations that ended are remembered"
+    )
+    purge_schedule: str = _setting(
+        "0 0 0 * * *", _ncrontab, "when old operations are forgotten (NCRONTAB)"
     )
     max_file_bytes: int = _setting(
         _MAX_FILE, _count(1, _MAX_FILE), "largest instance that is taken"
@@ -141,7 +169,7 @@ class Settings:
         True, _flag, "whether long-running operations may be started"
     )
     security: bool = _setting(False, _flag, "require a bearer token on every route")
-    authority: str = _setting("", _url, "issuer of the tokens (OpenID Connect)")
+    authority: str = _setting("", _authority, "issuer of the tokens (OpenID Connect)")
     audiences: tuple[str, ...] = _setting(
         (), _list, "accepted audiences of the tokens, comma separated"
     )
@@ -149,6 +177,17 @@ class Settings:
         Path("roles.json"), Path, "file that says what each role may do"
     )
     roles_claim: str = _setting("roles", _text, "claim that names the caller's roles")
+    audit: bool = _setting(
+        False, _flag, "write the audit log without security too; with it, always"
+    )
+    audit_claims: tuple[str, ...] = _setting(
+        ("tid", "oid", "sub", "appid", "azp"),
+        _list,
+        "claims of the caller that the audit log has, comma separated",
+    )
+    rate_limit: int = _setting(
+        0, _count(0, 1_000_000), "requests a minute of one caller; 0 for no limit"
+    )
     allow_anonymous: bool = _setting(
         False, _flag, "on Azure: allow a start without security"
     )
@@ -171,6 +210,11 @@ class Settings:
     viewer: Path = _setting(
         Path("viewer"), Path, "folder of the OHIF viewer, served at /viewer"
     )
+
+    @property
+    def audits(self) -> bool:
+        """Whether the audit log is written."""
+        return self.security or self.audit
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -225,6 +269,13 @@ class Settings:
                 and not self.security
                 and not self.allow_anonymous,
                 "DICOM_SECURITY: must be true on Azure unless DICOM_ALLOW_ANONYMOUS is",
+            ),
+            (
+                bool(environment.get("WEBSITE_INSTANCE_ID"))
+                and self.store == "azure"
+                and self.export
+                and not self.key_vault,
+                "DICOM_KEY_VAULT: needed on Azure unless DICOM_EXPORT is false",
             ),
         )
         return [message for wrong, message in checks if wrong]

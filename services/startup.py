@@ -9,6 +9,7 @@ from dicomweb.query_tags import QueryTag
 from services import delete, reindex
 from services.catalog import Catalog
 from services.feed import Feed
+from services.metrics import Metrics
 from services.partitions import Partitions
 from services.publishing import Publisher
 from services.runtime import Runtime
@@ -18,14 +19,16 @@ from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
-from stores.ports import Blobs, Documents
+from stores.ports import Blobs, Documents, Journal, Secrets
 
 
-def build(
+def build(  # noqa: PLR0913 - every store and source of a process, by name
     settings: Settings,
     documents: Documents,
     blobs: Blobs,
     *,
+    journal: Journal,
+    secrets: Secrets,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
     spool_folder: Path | None,
@@ -36,6 +39,8 @@ def build(
         settings: Of this process.
         documents: The index.
         blobs: The instances.
+        journal: Records of operations and errors.
+        secrets: Of operations.
         now: The time, UTC.
         new_id: Makes 32 hex digits that nobody else gets.
         spool_folder: Where large parts wait when the blob store may rename them into
@@ -51,6 +56,8 @@ def build(
         settings=settings,
         documents=documents,
         blobs=blobs,
+        journal=journal,
+        secrets=secrets,
         now=now,
         new_id=new_id,
         watermarks=Watermarks(documents, now),
@@ -65,6 +72,7 @@ def build(
             movable=spool_folder is not None,
         ),
         workers=Workers(),
+        metrics=Metrics(),
     )
     publisher.finish_delete = lambda pk: delete.finish(runtime, pk)
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stores.ports import Blobs, Documents
+from stores.ports import Blobs, Documents, Journal, Secrets
 
 INDEX_FOLDER = "index"
 BLOB_FOLDER = "blobs"
+JOURNAL_FOLDER = "journal"
+SECRETS_FOLDER = "secrets"
 
 
 class StoreSettings(Protocol):
@@ -58,6 +60,21 @@ class StoreSettings(Protocol):
         """Azure: name of the blob container."""
         ...
 
+    @property
+    def table_endpoint(self) -> str:
+        """Azure: URL of the table service; empty for that of the blob account."""
+        ...
+
+    @property
+    def table(self) -> str:
+        """Azure: name of the table of the journal."""
+        ...
+
+    @property
+    def key_vault(self) -> str:
+        """Azure: URL of the vault; a file of the data folder where empty."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -70,12 +87,16 @@ class Stores:
 
     documents: Documents
     blobs: Blobs
+    journal: Journal
+    secrets: Secrets
     spool_folder: Path | None = None
 
     async def close(self) -> None:
         """Ends connections and threads."""
         await self.documents.close()
         await self.blobs.close()
+        await self.journal.close()
+        await self.secrets.close()
 
 
 def connect(settings: StoreSettings) -> Stores:
@@ -95,14 +116,20 @@ def connect(settings: StoreSettings) -> Stores:
 
 def _embedded(settings: StoreSettings) -> Stores:
     from stores.directory_blobs import DirectoryBlobs
+    from stores.file_secrets import FileSecrets
     from stores.sqlite_documents import SqliteDocuments
+    from stores.sqlite_journal import SqliteJournal
 
     survives = settings.durability == "power-loss"
     blobs = DirectoryBlobs(settings.data / BLOB_FOLDER, survives_power_loss=survives)
     documents = SqliteDocuments(
         settings.data / INDEX_FOLDER, survives_power_loss=survives
     )
-    return Stores(documents, blobs, blobs.spool_folder)
+    journal = SqliteJournal(
+        settings.data / JOURNAL_FOLDER, survives_power_loss=survives
+    )
+    secrets = FileSecrets(settings.data / SECRETS_FOLDER)
+    return Stores(documents, blobs, journal, secrets, blobs.spool_folder)
 
 
 def _azure(settings: StoreSettings) -> Stores:
@@ -110,6 +137,7 @@ def _azure(settings: StoreSettings) -> Stores:
     from stores.azure_blobs import AzureBlobs, BlobAddress
     from stores.cosmos_account import CosmosAddress
     from stores.cosmos_documents import CosmosDocuments
+    from stores.table_journal import TableAddress, TableJournal
 
     index = CosmosAddress(
         settings.cosmos_endpoint, settings.cosmos_database, settings.cosmos_key
@@ -117,4 +145,29 @@ def _azure(settings: StoreSettings) -> Stores:
     blobs = BlobAddress(
         settings.blob_endpoint, settings.blob_connection, settings.blob_container
     )
-    return Stores(CosmosDocuments(index), AzureBlobs(blobs))
+    table = TableAddress(
+        settings.table_endpoint or _table_endpoint(settings.blob_endpoint),
+        settings.blob_connection,
+        settings.table,
+    )
+    return Stores(
+        CosmosDocuments(index),
+        AzureBlobs(blobs),
+        TableJournal(table),
+        _azure_secrets(settings),
+    )
+
+
+def _table_endpoint(blob_endpoint: str) -> str:
+    """The table service of the account whose blob service this is."""
+    return blob_endpoint.replace(".blob.", ".table.", 1)
+
+
+def _azure_secrets(settings: StoreSettings) -> Secrets:
+    if settings.key_vault:
+        from stores.key_vault_secrets import KeyVaultSecrets
+
+        return KeyVaultSecrets(settings.key_vault)
+    from stores.file_secrets import FileSecrets
+
+    return FileSecrets(settings.data / SECRETS_FOLDER)

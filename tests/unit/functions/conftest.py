@@ -60,6 +60,8 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
         configured,
         stores.documents,
         stores.blobs,
+        journal=stores.journal,
+        secrets=stores.secrets,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
         spool_folder=stores.spool_folder,

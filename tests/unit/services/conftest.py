@@ -20,6 +20,8 @@ def open_runtime(folder: Path, **settings: object) -> Runtime:
         chosen,
         stores.documents,
         stores.blobs,
+        journal=stores.journal,
+        secrets=stores.secrets,
         now=lambda: datetime.now(UTC),
         new_id=lambda: secrets.token_hex(16),
         spool_folder=stores.spool_folder,

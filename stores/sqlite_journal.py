@@ -1,0 +1,159 @@
+"""The journal in one SQLite file of its own: `Journal` for the embedded stack.
+
+Rows are few and writers seldom meet; each write is safe against power loss when it
+returns, unless the store is told that a crash of the process is all it must survive.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+import orjson
+
+from dicomweb.errors import StoreUnavailable
+from stores.errors import StoreFormatError
+from stores.ports import JournalRow
+
+FILE_NAME: Final = "journal.db"
+APPLICATION_ID: Final = 0x44434A4C
+JOURNAL_FORMAT: Final = 1
+BUSY_SECONDS: Final = 10.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+T = TypeVar("T")
+
+
+class SqliteJournal:
+    """Rows by kind and time in one file."""
+
+    def __init__(self, folder: Path, *, survives_power_loss: bool = True) -> None:
+        """Opens the file, made when missing.
+
+        Raises:
+            StoreFormatError: It is of a newer version or not a journal.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._connection = _open(
+            folder / FILE_NAME, survives_power_loss=survives_power_loss
+        )
+
+    async def put(self, kind: str, rows: Sequence[JournalRow]) -> None:
+        """Writes the rows in one transaction."""
+        values = [
+            (kind, _microseconds(row.at), row.id, orjson.dumps(row.data))
+            for row in rows
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+        if values:
+            await self._run(write)
+
+    async def page(
+        self, kind: str, *, limit: int, offset: int = 0, oldest_first: bool = False
+    ) -> list[JournalRow]:
+        """Rows of the kind, newest first or oldest first."""
+        order = "ASC" if oldest_first else "DESC"
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, str, bytes]]:
+            return connection.execute(
+                "SELECT at, id, data FROM rows WHERE kind = ?"  # noqa: S608 - our words
+                f" ORDER BY at {order}, id {order} LIMIT ? OFFSET ?",
+                (kind, limit, offset),
+            ).fetchall()
+
+        return [
+            JournalRow(_EPOCH + at * _MICROSECOND, id, orjson.loads(data))
+            for at, id, data in await self._run(read)
+        ]
+
+    async def purge(self, kind: str, before: datetime | None = None) -> int:
+        """Deletes the rows older than `before`, all when None; how many."""
+        limit = 1 << 62 if before is None else _microseconds(before)
+
+        def delete(connection: sqlite3.Connection) -> int:
+            return connection.execute(
+                "DELETE FROM rows WHERE kind = ? AND at < ?", (kind, limit)
+            ).rowcount
+
+        return await self._run(delete)
+
+    async def close(self) -> None:
+        """Closes the file."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What the work gives; it has the connection for itself, in a thread."""
+
+        def locked() -> T:
+            with self._lock:
+                return work(self._connection)
+
+        try:
+            return await asyncio.to_thread(locked)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(
+                "The journal is not available now", retry_after_seconds=2
+            ) from error
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _open(path: Path, *, survives_power_loss: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+    )
+    try:
+        _prepare(connection)
+        level = "FULL" if survives_power_loss else "NORMAL"
+        connection.execute(f"PRAGMA synchronous={level}")
+    except StoreFormatError:
+        connection.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise StoreFormatError(f"{path} is not a journal") from error
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    version, application = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("user_version", "application_id")
+    )
+    if version > JOURNAL_FORMAT:
+        raise StoreFormatError(
+            f"The journal is of format {version}; this version reads {JOURNAL_FORMAT}"
+        )
+    if application not in {0, APPLICATION_ID}:
+        raise StoreFormatError("The journal file belongs to another program")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS rows"
+        "(kind TEXT NOT NULL, at INTEGER NOT NULL, id TEXT NOT NULL,"
+        " data BLOB NOT NULL, PRIMARY KEY (kind, at, id)) WITHOUT ROWID"
+    )
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={JOURNAL_FORMAT}")
