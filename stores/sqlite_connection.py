@@ -75,10 +75,35 @@ class WriterLock:
         finally:
             fcntl.flock(self._door, fcntl.LOCK_UN)
 
+    @contextmanager
+    def held_if_free(self) -> Iterator[bool]:
+        """Yields whether the lock was free; it is ours until the end then.
+
+        Whoever waits holds the place before the door, so this never overtakes.
+        """
+        if not _locked_at_once(self._place):
+            yield False
+            return
+        free = _locked_at_once(self._door)
+        fcntl.flock(self._place, fcntl.LOCK_UN)
+        try:
+            yield free
+        finally:
+            if free:
+                fcntl.flock(self._door, fcntl.LOCK_UN)
+
     def close(self) -> None:
         """Closes the lock's files."""
         os.close(self._door)
         os.close(self._place)
+
+
+def _locked_at_once(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_writer(folder: Path, lock: WriterLock) -> sqlite3.Connection:

@@ -1,6 +1,9 @@
-"""The thread of a process that writes to SQLite, and the one that checkpoints.
+"""The writer of a process, on its event loop or in a thread, and the checkpoints.
 
-Batches that wait while a transaction is under way share the next one. A batch that
+Batches that are submitted in one turn of the event loop share a transaction. It runs
+on the spot when no process writes just then: handing 0.3 ms of work to a thread and
+back costs as much again. Else it goes to the writer's thread, which may wait for the
+lock of the other processes; batches that arrive meanwhile share the next. A batch that
 fails by an error of the database is tried again alone, so that it alone bears it.
 Checkpoints run beside the writers; only the last few pages are copied while they wait.
 """
@@ -33,6 +36,7 @@ from stores.sqlite_connection import (
 logger = logging.getLogger(__name__)
 
 MAX_BATCHES_PER_TRANSACTION = 64
+MAX_BATCHES_ON_THE_SPOT = 8
 CHECKPOINT_PAGES = 2_000
 FINISH_PAGES = 300
 URGENT_PAGES = 8_000
@@ -75,6 +79,8 @@ class Writer:
         self._lock = lock
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._in_use = threading.Lock()
         self._checkpointer = Checkpointer(folder)
         self._next_purge = 0.0
         self._thread = threading.Thread(
@@ -86,8 +92,34 @@ class Writer:
         """What came of the batch, once it is committed or refused."""
         loop = asyncio.get_running_loop()
         job = _Job(batch, loop, loop.create_future())
-        self._jobs.put(job)
+        turn = self._turns.get(loop)
+        if turn is None:
+            turn = self._turns[loop] = []
+            loop.call_soon(self._end_turn, loop)
+        turn.append(job)
         return await job.future
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Commits what this turn of the loop submitted, here or in the thread."""
+        jobs = self._turns.pop(loop)
+        if len(jobs) <= MAX_BATCHES_ON_THE_SPOT and self._commit_now(jobs):
+            _settle(jobs)
+            self._checkpointer.look()
+            return
+        for job in jobs:
+            self._jobs.put(job)
+
+    def _commit_now(self, jobs: Sequence[_Job]) -> bool:
+        """Whether nobody else was writing, so that the jobs are done."""
+        if not self._in_use.acquire(blocking=False):
+            return False
+        try:
+            with self._lock.held_if_free() as free:
+                if free:
+                    self._commit_each(jobs)
+                return free
+        finally:
+            self._in_use.release()
 
     def close(self) -> None:
         """Ends the threads after what waits is committed."""
@@ -108,11 +140,13 @@ class Writer:
             ended = None in waiting
             jobs = [job for job in waiting if job is not None]
             if jobs:
-                self._commit_all(jobs)
+                with self._in_use, self._lock.held():
+                    self._commit_each(jobs)
                 _deliver(jobs)
                 self._checkpointer.look()
 
-    def _commit_all(self, jobs: Sequence[_Job]) -> None:
+    def _commit_each(self, jobs: Sequence[_Job]) -> None:
+        """Commits the jobs together; where that fails, each alone."""
         try:
             self._commit(jobs)
         except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
@@ -122,25 +156,24 @@ class Writer:
                 )
                 return
             for job in jobs:
-                self._commit_all([job])
+                self._commit_each([job])
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         connection = self._connection
-        with self._lock.held():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                now_seconds = self._clock()
-                for job in jobs:
-                    try:
-                        job.outcome = apply(connection, job.batch, now_seconds)
-                    except ValueError as error:
-                        job.outcome = error
-                self._purge(now_seconds)
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            now_seconds = self._clock()
+            for job in jobs:
+                try:
+                    job.outcome = apply(connection, job.batch, now_seconds)
+                except ValueError as error:
+                    job.outcome = error
+            self._purge(now_seconds)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
 
     def _purge(self, now_seconds: float) -> None:
         if now_seconds < self._next_purge:
