@@ -118,10 +118,14 @@ def frames_blob_name(file_name: str) -> str:
     return file_name.removesuffix(".dcm") + ".frames"
 
 
-def deleted_manifest_name(pk: str, revision: int) -> str:
-    """Name of the blob that lists what a delete commit removed."""
+def deleted_manifest_name(pk: str, event: Document) -> str:
+    """Name of the blob that lists what a delete commit removed.
+
+    The token keeps apart two commits that compete for the same revision.
+    """
     partition_key, study_key = pk.split("|", 1)
-    return f"{study_folder(partition_key, study_key)}deleted/{revision}.json"
+    folder = study_folder(partition_key, study_key)
+    return f"{folder}deleted/{event['rev']}_{event['token']}.json"
 
 
 def current_blob_name(pk: str, instance: Document) -> str:

@@ -126,12 +126,15 @@ class Publisher:
 
     async def _publish(self, commit: Commit) -> None:
         events = [commit.event]
-        known = self._published.get(commit.pk)
-        if commit.previous_revision is not None and known != commit.previous_revision:
-            events = await self._pending_events(commit.pk, commit.event["rev"])
         change = CatalogChange(
             commit.pk, commit.study, commit.series, commit.removed_series
         )
+        known = self._published.get(commit.pk)
+        if commit.previous_revision is not None and known != commit.previous_revision:
+            events = await self._pending_events(commit.pk, commit.event["rev"])
+            if len(events) > 1:
+                # The series that the other commits changed are theirs alone to know.
+                change = await self._whole_study(commit.pk, commit.study)
         await asyncio.gather(
             self._catalog.put(change),
             self._feed.append(commit.pk, events),
@@ -271,21 +274,27 @@ class Publisher:
 
     async def _heal_study(self, pk: str) -> None:
         study = await self._documents.read(containers.DICOM, pk, doc.STUDY)
+        if study is not None and study["state"] == doc.DELETING:
+            await self.finish_delete(pk)
+            await self.settled(pk)
+            study = await self._documents.read(containers.DICOM, pk, doc.STUDY)
         if study is None:
             return
-        if study["state"] == doc.DELETING:
-            await self.finish_delete(pk)
-            return
-        series = await self._all_series(pk)
+        change = await self._whole_study(pk, study)
         events = await self._pending_events(pk, study["rev"])
-        present = {row["id"] for row in series}
-        listed = await self._catalog.series_ids(pk)
-        removed = tuple(id for id in listed if id not in present)
-        await self._catalog.put(CatalogChange(pk, study, tuple(series), removed))
+        await self._catalog.put(change)
         await self._feed.append(pk, events)
         await self._index_newer_tags(pk, events)
         await self._mark_done(pk, await self._settle(pk, events, study))
         logger.info("healed %d events of %s", len(events), pk)
+
+    async def _whole_study(self, pk: str, study: Document) -> CatalogChange:
+        """The change that makes all rows of the study what they should be."""
+        series = await self._all_series(pk)
+        present = {row["id"] for row in series}
+        listed = await self._catalog.series_ids(pk)
+        removed = tuple(id for id in listed if id not in present)
+        return CatalogChange(pk, study, tuple(series), removed)
 
     async def _all_series(self, pk: str) -> list[Document]:
         query = Query(Equals(("t",), "se"))
