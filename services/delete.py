@@ -142,7 +142,7 @@ async def _delete_rows(
         doc.DELETE_ACTION,
         [[row["u"][1], row["u"][2], row["w"]] for row in rows],
     )
-    manifest = doc.deleted_manifest_name(pk, event["rev"])
+    manifest = doc.deleted_manifest_name(pk, event)
     event["blobs"] = [*names, manifest]
     body = orjson.dumps([[row["id"], row["ow"], row["w"]] for row in rows])
     if rows:
