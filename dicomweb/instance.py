@@ -58,7 +58,7 @@ class ReadInstance:
         metadata: The whole data set, without what validation dropped.
         bulk: Binary elements and large values, all levels, in file order.
         frames: None without pixel data or where frames cannot be told apart.
-        number_of_frames: 0 without pixel data.
+        number_of_frames: How many can be told apart; 0 without pixel data.
         deflated: Offsets are those of the inflated file.
     """
 
@@ -247,7 +247,7 @@ def _without_bulk(elements: dict[str, Json]) -> dict[str, Json]:
 
 
 def _frames(found: Scan) -> tuple[int, FrameIndex | None]:
-    """Number of frames, 0 without pixel data, and where they lie."""
+    """How many frames can be had, 0 without pixel data, and where they lie."""
     at_root = {bulk.path: bulk for bulk in found.bulk if "/" not in bulk.path}
     pixel_data = next((at_root[tag] for tag in PIXEL_DATA if tag in at_root), None)
     if pixel_data is None:
@@ -268,7 +268,8 @@ def _frames(found: Scan) -> tuple[int, FrameIndex | None]:
         extended_offsets=_unsigned_64(found, at_root.get(_EXTENDED_OFFSETS)),
         extended_lengths=_unsigned_64(found, at_root.get(_EXTENDED_LENGTHS)),
     )
-    return number_of_frames, index
+    # A video is one frame, whatever Number of Frames says.
+    return number_of_frames if index is None else index.number_of_frames, index
 
 
 def _unsigned_64(found: Scan, bulk: BulkElement | None) -> tuple[int, ...] | None:

@@ -266,7 +266,7 @@ def _represent(retrieval: Retrieval, media: MediaType) -> Representation | None:
 def negotiate_rendered(
     accept: str | None,
 ) -> Literal["image/jpeg", "image/png"]:
-    """JPEG or PNG; JPEG when the client says nothing.
+    """JPEG or PNG; JPEG when the client says nothing or takes any image.
 
     Raises:
         NotAcceptable: Another media type or more than one.
@@ -280,9 +280,11 @@ def negotiate_rendered(
         raise NotAcceptable(
             "Rendered resources take one media type in the Accept header, not several."
         )
-    for image_type in (JPEG, PNG):
-        if entries and entries[0].type == image_type:
-            return image_type
+    asked = entries[0].type if entries else ""
+    if asked == PNG:
+        return PNG
+    if asked in {JPEG, "image/*", "*/*"}:
+        return JPEG
     raise NotAcceptable("The request headers are not acceptable.")
 
 

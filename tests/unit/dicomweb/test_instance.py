@@ -1,5 +1,6 @@
 """A file becomes a `ReadInstance` or a `Refused`, whatever its bytes are."""
 
+import io
 import json
 import struct
 import time
@@ -16,6 +17,7 @@ from data import data_set, file_of, instance, item, new_uid, series
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    MPEG4HP41,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -114,6 +116,16 @@ def test_frames_of_encapsulated_pixel_data_are_found(
     for index, frame in enumerate(frames):
         ranges = found.frames.ranges(index)
         assert b"".join(file[o : o + n] for o, n in ranges).startswith(frame)
+
+
+def test_a_video_has_one_frame_whatever_number_of_frames_says() -> None:
+    file = instance(transfer_syntax=MPEG4HP41, frames=[b"stream"])
+    dataset = pydicom.dcmread(io.BytesIO(file))
+    dataset.NumberOfFrames = 25
+    found = accepted(file_of(dataset, transfer_syntax=MPEG4HP41))
+    assert found.number_of_frames == 1
+    assert found.frames is not None
+    assert found.frames.number_of_frames == 1
 
 
 def test_offsets_of_a_deflated_file_are_those_of_the_inflated_one() -> None:

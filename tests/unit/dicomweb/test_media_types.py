@@ -208,14 +208,21 @@ def test_series_are_negotiated_as_studies():
 
 @pytest.mark.parametrize(
     ("accept", "expected"),
-    [(None, JPEG), ("", JPEG), ("image/jpeg", JPEG), ("Image/PNG;q=1", PNG)],
+    [
+        (None, JPEG),
+        ("", JPEG),
+        ("image/jpeg", JPEG),
+        ("Image/PNG;q=1", PNG),
+        ("*/*", JPEG),
+        ("image/*; q=0.5", JPEG),
+    ],
 )
 def test_rendered_images_are_jpeg_unless_png_is_asked_for(accept, expected):
     assert negotiate_rendered(accept) == expected
 
 
 @pytest.mark.parametrize(
-    "accept", ["image/jpeg, image/png", "*/*", "image/*", "image/gif", "broken"]
+    "accept", ["image/jpeg, image/png", "*/*, image/png", "image/gif", "broken"]
 )
 def test_other_or_several_image_types_are_406(accept):
     with pytest.raises(NotAcceptable):
