@@ -108,14 +108,11 @@ class Episodes:
         if instance is None or instance.status is Status.SUSPENDED:
             return None
         messages = self._store.messages(instance_id, at)
+        if not messages:
+            return None
         mine = [message.event for message in messages]
         # An event from outside may have come before its execution had begun.
         mine.sort(key=lambda event: event.kind != EventKind.EXECUTION_STARTED)
-        if instance.status.is_final or not mine:
-            if messages:
-                with self._store.transaction():
-                    self._store.take(messages)
-            return None
         return self.episode(instance, at, mine, messages)
 
     def episode(
