@@ -85,6 +85,7 @@ class Publisher:
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._finished: dict[str, list[str]] = {}
         self._finisher: asyncio.Task[None] | None = None
+        self._has_healed = False
         self.finish_delete: Callable[[str], Awaitable[None]] = _no_delete
         self.index_again: IndexAgain = _no_index
 
@@ -243,16 +244,19 @@ class Publisher:
                 return events
             after = page.after
 
-    async def heal(self, *, minimum_age_seconds: float = HEAL_AGE_SECONDS) -> int:
+    async def heal(self, *, minimum_age_seconds: float | None = None) -> int:
         """Publishes what dead processes left behind.
 
         Args:
             minimum_age_seconds: Events younger than this may still be published by
-                their own process.
+                their own process. None: 10, and nothing the first time, because at
+                its start a server finds what it left behind when it died.
 
         Returns:
             How many studies were healed.
         """
+        if minimum_age_seconds is None:
+            minimum_age_seconds = HEAL_AGE_SECONDS if self._has_healed else -1.0
         horizon = self._now() - timedelta(seconds=minimum_age_seconds)
         high = f"{int(horizon.timestamp() * 1000):015d}|~"
         query = Query(
@@ -269,6 +273,7 @@ class Publisher:
                     healed.add(pk)
                     await self._heal_study(pk)
             if page.after is None:
+                self._has_healed = True
                 return len(healed)
             after = page.after
 
