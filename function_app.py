@@ -7,20 +7,24 @@ request, in the event loop that serves it.
 import asyncio
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
 
+from functions import auth, roles, telemetry
 from functions.http import Endpoint, endpoint
 from functions.routes import http_functions
 from functions.timers import publish_pending
 from services import startup
 from services.runtime import Runtime
 from services.settings import Settings
+from services.tokens import Tokens
 from stores import connect
 
 settings = Settings.from_environment(os.environ)
+sending = telemetry.configured(os.environ)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 _runtime: asyncio.Future[Runtime] | None = None
@@ -57,6 +61,22 @@ async def _start() -> Runtime:
     return runtime
 
 
+def _gate() -> auth.Gate:
+    """Open without security; else nobody passes without a token and a role.
+
+    Raises:
+        SettingsError: The roles file is wrong.
+    """
+    if not settings.security:
+        return auth.Gate(settings)
+    folder = Path(__file__).parent
+    return auth.Gate(
+        settings,
+        roles.load(folder / settings.roles_file),
+        Tokens(connect.token_keys(settings.authority), settings.audiences),
+    )
+
+
 def _register(serve: Endpoint, name: str, methods: tuple[str, ...], path: str) -> None:
     async def handler(request: Request) -> StreamingResponse:
         return await serve(request)
@@ -66,9 +86,10 @@ def _register(serve: Endpoint, name: str, methods: tuple[str, ...], path: str) -
     )
 
 
+gate = _gate()
 for function in http_functions():
     _register(
-        endpoint(function.route, resolve),
+        endpoint(function.route, resolve, gate, telemetry=sending),
         function.name,
         function.methods,
         function.template,

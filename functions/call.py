@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.identifiers import Partition, check_uid
+from services.metrics import Usage
 from services.runtime import Runtime
 
 PRERELEASE, V1, V2 = "v1.0-prerelease", "v1", "v2"
@@ -28,6 +29,7 @@ class Permission(Flag):
     DELETE = auto()
     MANAGE_EXTENDED_QUERY_TAGS = auto()
     EXPORT = auto()
+    ALL = READ | WRITE | DELETE | MANAGE_EXTENDED_QUERY_TAGS | EXPORT
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Call:
         partition: The default one on routes without partitions.
         root: Scheme and host of every URL we emit, without a slash at its end.
         request_id: 32 hex digits, for logs and the client.
+        usage: What the request costs; handlers add the instances.
     """
 
     request: Request
@@ -49,6 +52,7 @@ class Call:
     partition: Partition
     root: str
     request_id: str
+    usage: Usage
 
     @property
     def version_number(self) -> int:
@@ -120,6 +124,7 @@ class Route:
         versions: Those that have it; empty where the path has no version.
         in_partitions: Whether the data belong to a partition.
         creates_partition: Whether a missing partition is made.
+        anonymous: Whether it answers without a token even with security on.
     """
 
     name: str
@@ -131,3 +136,4 @@ class Route:
     versions: tuple[str, ...] = VERSIONS
     in_partitions: bool = False
     creates_partition: bool = False
+    anonymous: bool = False

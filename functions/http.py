@@ -7,21 +7,28 @@ product.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from secrets import token_hex
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from dicomweb.errors import (
     DicomwebError,
     InvalidRequest,
     StoreUnavailable,
     TooManyRequests,
+    Unauthenticated,
 )
 from dicomweb.identifiers import DEFAULT_PARTITION, Partition
+from functions.audit import Audit, custom_headers
+from functions.auth import Gate
 from functions.call import Call, Route
+from functions.telemetry import Telemetry
+from services.metrics import Usage, current_usage, on_account
 from services.runtime import Runtime
 from services.settings import Settings
 
@@ -39,6 +46,12 @@ _EXPOSED_HEADERS = (
     "ETag, Location, Warning, Link, Content-Range, Accept-Ranges, Digest,"
     " erroneous-dicom-attributes, api-supported-versions, x-ms-request-id"
 )
+_SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+_HTTPS_ONLY = "max-age=31536000"
 _INTERNAL_ERROR = (
     "The server encountered an internal error. Please retry the request. If the issue"
     " persists, please contact support."
@@ -49,44 +62,136 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def endpoint(
-    route: Route, resolve: Resolve, *, request_seconds: float = REQUEST_SECONDS
+    route: Route,
+    resolve: Resolve,
+    gate: Gate,
+    *,
+    telemetry: Telemetry | None = None,
+    request_seconds: float = REQUEST_SECONDS,
 ) -> Endpoint:
     """The handler of the route as a host calls it.
 
     Args:
         route: Of the table.
         resolve: Gives the runtime of this process.
+        gate: Says who may pass.
+        telemetry: Sends traces and metrics; None where that is not configured.
         request_seconds: After this the request is answered with 503.
     """
 
     async def serve(request: Request) -> Response:
-        request_id = token_hex(16)
-        runtime: Runtime | None = None
-        limit = asyncio.timeout(request_seconds)
-        try:
-            async with limit:
-                runtime = await resolve()
-                call = await _prepare(route, runtime, request, request_id)
-                response = await route.handler(call)
-        except DicomwebError as error:
-            response = _error_response(error)
-        except ClientDisconnect:
-            response = PlainTextResponse("The request was aborted.", 400)
-        except TimeoutError:
-            response = _timed_out(request_id, is_ours=limit.expired())
-        except Exception:
-            logger.exception("request %s to %s failed", request_id, route.name)
-            response = PlainTextResponse(_INTERNAL_ERROR, 500)
-        _add_headers(response.headers, route, request_id)
-        if runtime is not None:
-            add_cors_headers(response.headers, runtime.settings, request)
-        return _without_body(response) if request.method == "HEAD" else response
+        visit = _Visit(route, resolve, gate, telemetry, request)
+        current_usage(visit.usage)
+        answer = visit.answer(request_seconds)
+        return visit.sent(await on_account(answer, visit.usage))
 
     return serve
 
 
+class _Visit:
+    """One request, from its arrival to the last byte of its answer."""
+
+    def __init__(
+        self,
+        route: Route,
+        resolve: Resolve,
+        gate: Gate,
+        telemetry: Telemetry | None,
+        request: Request,
+    ) -> None:
+        self._route = route
+        self._resolve = resolve
+        self._gate = gate
+        self._telemetry = telemetry
+        self._request = request
+        self._runtime: Runtime | None = None
+        self._id = token_hex(16)
+        self._root = public_root(gate.settings, request)
+        self._audit = Audit(gate.settings, route, request, self._root, self._id)
+        self._since = time.perf_counter()
+        self._span = telemetry.begin(route, request, self._id) if telemetry else None
+        self.usage = Usage()
+
+    async def answer(self, seconds: float) -> Response:
+        """The response, whatever happens."""
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                response = await self._handled()
+        except DicomwebError as error:
+            response = _error_response(error)
+            if isinstance(error, Unauthenticated):
+                challenge = self._gate.challenge(self._request)
+                response.headers["WWW-Authenticate"] = challenge
+        except ClientDisconnect:
+            response = PlainTextResponse("The request was aborted.", 400)
+        except TimeoutError:
+            response = _timed_out(self._id, is_ours=limit.expired())
+        except Exception:
+            logger.exception("request %s to %s failed", self._id, self._route.name)
+            response = PlainTextResponse(_INTERNAL_ERROR, 500)
+        self._audit.executed(response.status_code)
+        _add_headers(response.headers, self._route, self._id, self._root)
+        add_cors_headers(response.headers, self._gate.settings, self._request)
+        is_head = self._request.method == "HEAD"
+        return _without_body(response) if is_head else response
+
+    async def _handled(self) -> Response:
+        """What the handler says, if the caller may reach it.
+
+        Raises:
+            DicomwebError: It may not, or the handler refuses.
+        """
+        route, request = self._route, self._request
+        headers = custom_headers(request)
+        caller = await self._gate.identify(route, request)
+        self._audit.executing(caller, headers)
+        self._gate.check(caller, route, request)
+        self._runtime = await self._resolve()
+        call = await _prepare(
+            route, self._runtime, request, self._root, self._id, self.usage
+        )
+        return await route.handler(call)
+
+    def sent(self, response: Response) -> Response:
+        """The response, counted now or when its last byte has been sent."""
+        self.usage.bytes_in = _length(self._request.headers)
+        if isinstance(response, StreamingResponse):
+            status, body = response.status_code, response.body_iterator
+            response.body_iterator = self._counted(status, body)
+        else:
+            self.usage.bytes_out = len(response.body)
+            self._finish(response.status_code)
+        return response
+
+    async def _counted(
+        self, status: int, body: AsyncIterable[Any]
+    ) -> AsyncIterator[Any]:
+        """The chunks of the body; a host may ask for them in another task."""
+        current_usage(self.usage)
+        try:
+            async for chunk in body:
+                self.usage.bytes_out += len(chunk)
+                yield chunk
+        finally:
+            self._finish(status)
+
+    def _finish(self, status: int) -> None:
+        seconds = time.perf_counter() - self._since
+        if self._runtime is not None:
+            name = self._route.name
+            self._runtime.metrics.add(name, status, seconds, self.usage)
+        if self._telemetry is not None:
+            self._telemetry.end(self._span, self._route, status, seconds, self.usage)
+
+
 async def _prepare(
-    route: Route, runtime: Runtime, request: Request, request_id: str
+    route: Route,
+    runtime: Runtime,
+    request: Request,
+    root: str,
+    request_id: str,
+    usage: Usage,
 ) -> Call:
     """Checks what does not depend on the route's own rules.
 
@@ -106,8 +211,9 @@ async def _prepare(
         route=route,
         version=request.path_params.get("version", "").lower(),
         partition=partition,
-        root=public_root(runtime.settings, request),
+        root=root,
         request_id=request_id,
+        usage=usage,
     )
 
 
@@ -170,12 +276,22 @@ def _timed_out(request_id: str, *, is_ours: bool) -> Response:
 # --- headers ------------------------------------------------------------------------
 
 
-def _add_headers(headers: MutableHeaders, route: Route, request_id: str) -> None:
+def _add_headers(
+    headers: MutableHeaders, route: Route, request_id: str, root: str
+) -> None:
     headers[REQUEST_ID] = request_id
     if route.versions:
         headers["api-supported-versions"] = SUPPORTED_VERSIONS
-    if "x-content-type-options" not in headers:
-        headers["X-Content-Type-Options"] = "nosniff"
+    for name, value in _SECURITY_HEADERS:
+        headers.setdefault(name, value)
+    if root.startswith("https:"):
+        headers["Strict-Transport-Security"] = _HTTPS_ONLY
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    """Of the body as its sender says; 0 where it does not."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def add_cors_headers(

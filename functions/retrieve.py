@@ -56,6 +56,7 @@ def retrieve_files(retrieval: Retrieval) -> Handler:
         files = await retrieve.files(
             call.runtime, scope_of(call), syntax, original=wants_original(call)
         )
+        call.usage.instances_retrieved += len(files)
         if not representation.multipart:
             return await _single_file(call, files[0], syntax)
         parts = [_file_part(call, file, syntax) for file in files]
@@ -122,6 +123,7 @@ async def retrieve_metadata(call: Call) -> Response:
     answer = await retrieve.metadata(call.runtime, scope, original=wants_original(call))
     if is_unmodified(call, answer.etag):
         return not_modified()
+    call.usage.instances_retrieved += len(answer.documents)
     documents = await retrieve.filled(call.runtime, scope.pk, answer.documents)
     deflated = retrieve.metadata_array(documents, call.base_url)
     # Without quotes: clients of the .NET server compare it so.

@@ -20,6 +20,7 @@ from functions import (
     openapi,
     partitions,
     retrieve,
+    statistics,
     studies,
     viewer,
 )
@@ -79,9 +80,20 @@ def _delete(name: str, path: str) -> Route:
     )
 
 
-def _open(name: str, method: str, path: str, handler: Handler) -> Route:
+def _open(
+    name: str, method: str, path: str, handler: Handler, *, anonymous: bool = False
+) -> Route:
     """A route without version and data, which needs no permission."""
-    return Route(name, method, path, handler, Permission.NONE, None, versions=())
+    return Route(
+        name,
+        method,
+        path,
+        handler,
+        Permission.NONE,
+        None,
+        versions=(),
+        anonymous=anonymous,
+    )
 
 
 STUDIES = (
@@ -153,15 +165,25 @@ DESCRIPTION = Route(
     Permission.NONE,
     None,
 )
+STATISTICS = Route(
+    "ReadStatistics",
+    "GET",
+    "statistics",
+    statistics.read_statistics,
+    Permission.ALL,
+    "statistics",
+    versions=(),
+)
 OPEN = (
-    _open("CheckHealth", "GET", "health/check", health.check_health),
+    _open("CheckHealth", "GET", "health/check", health.check_health, anonymous=True),
     # The host keeps `/` for its home page unless the route's template is not empty.
     _open("Home", "GET", "{ignored:maxlength(0)?}", viewer.home),
     _open("ViewerFile", "GET", "viewer/{*path}", viewer.viewer_file),
-    _open("Preflight", "OPTIONS", ANYTHING, preflight),
+    # A browser sends no token with it.
+    _open("Preflight", "OPTIONS", ANYTHING, preflight, anonymous=True),
 )
 DESCRIBED = (*STUDIES, *SERVICES)
-ROUTES = (*DESCRIBED, DESCRIPTION, *OPEN)
+ROUTES = (*DESCRIBED, DESCRIPTION, STATISTICS, *OPEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from dicomweb.multipart import (
     store_framing,
 )
 from dicomweb.query import Resource, SearchQuery
+from dicomweb.store_response import Stored
 from functions.call import Call, Handler
 from functions.representations import dicom_json_response
 from services import delete, search, store
@@ -65,6 +66,8 @@ async def store_instances(call: Call) -> Response:
         study_instance_uid=study_instance_uid,
         version=call.version_number,
     )
+    stored = sum(isinstance(result, Stored) for result in outcome.results)
+    call.usage.instances_stored += stored
     response = store_response.build(
         outcome.results,
         version=call.version_number,

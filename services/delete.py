@@ -34,7 +34,7 @@ MAX_DELETES = 94
 MAX_OPERATIONS = 100
 ANSWER_SECONDS = 20.0
 _TRIES = 100
-_FIELDS = ("t", "w", "ow", "u", "se", "mb", "fb", "next", "first")
+_FIELDS = ("t", "w", "ow", "u", "se", "mb", "fb", "next", "first", "len")
 
 
 async def delete(runtime: Runtime, scope: Scope) -> None:
@@ -141,6 +141,11 @@ async def _delete_rows(
         after,
         doc.DELETE_ACTION,
         [[row["u"][1], row["u"][2], row["w"]] for row in rows],
+        counts=(
+            -1 if after.study["state"] == doc.GONE else 0,
+            -len(rows),
+            -sum(int(row.get("first", row)["len"]) for row in rows),
+        ),
     )
     manifest = doc.deleted_manifest_name(pk, event)
     event["blobs"] = [*names, manifest]

@@ -7,6 +7,9 @@ time. Segments keep a logical partition below its limit of 20 GB.
 
 Fields of a page: `first`, `last` sequence, `ts` microseconds since 1970 UTC, `action`,
 `p` partition name, `study`, `e` entries `[series, sop, watermark]`.
+
+The head also has `totals`: studies, instances and bytes of the archive. Each event is
+published exactly once, so they are exact as far as the feed reaches.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +41,7 @@ _TRIES = 200
 _ENTRY_BYTES = 200
 _LATEST = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_TOTALS = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,21 @@ class FeedEntry:
     series_instance_uid: str
     sop_instance_uid: str
     watermark: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is in the archive.
+
+    Attributes:
+        size_bytes: Of the files as first stored.
+        sequence: Of the newest entry of the feed; 0 when there is none.
+    """
+
+    studies: int
+    instances: int
+    size_bytes: int
+    sequence: int
 
 
 def microseconds(moment: datetime) -> int:
@@ -127,6 +146,7 @@ class Feed:
         """The head after these events, and their pages."""
         ts = max(microseconds(self._now()), head["ts"] + 1, head["floor"])
         sequence = head["next"]
+        totals = list(head.get("totals", _NO_TOTALS))
         size = head["bytes"]
         pages = []
         for pk, event in items:
@@ -144,9 +164,12 @@ class Feed:
                 }
             )
             sequence += len(entries)
+            for i, more in enumerate(event.get("n", _NO_TOTALS)):
+                totals[i] += more
             size += _ENTRY_BYTES * (len(entries) + 2)
         after = {k: v for k, v in head.items() if k not in {"_etag", "pk"}}
-        return after | {"next": sequence, "ts": ts, "bytes": size}, pages
+        after |= {"next": sequence, "ts": ts, "bytes": size, "totals": totals}
+        return after, pages
 
     async def _close_segment_if_full(self) -> None:
         head = self._head
@@ -185,6 +208,15 @@ class Feed:
     async def restart_at(self, sequence: int) -> None:
         """Makes the next sequence at least this (after a rebuild)."""
         await self._change_head(lambda head: {"next": max(head["next"], sequence)})
+
+    async def totals(self) -> Totals:
+        """What is in the archive, and how far the feed has come: one or two reads."""
+        key = _segment_key(await self._newest_segment())
+        head = await self._documents.read(containers.FEED, key, "head")
+        if head is None:
+            return Totals(0, 0, 0, 0)
+        studies, instances, size_bytes = head.get("totals", _NO_TOTALS)
+        return Totals(studies, instances, size_bytes, head["next"] - 1)
 
     # --- reading -----------------------------------------------------------------
 
@@ -310,6 +342,7 @@ def _new_head(previous: Document | None) -> Document:
         "ts": previous["ts"] if previous else 0,
         "floor": previous["floor"] if previous else 0,
         "bytes": 0,
+        "totals": previous["totals"] if previous else _NO_TOTALS,
     }
 
 

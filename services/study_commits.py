@@ -215,6 +215,11 @@ class StudyCommits:
                 for new in items
             ],
             tags_version=min(new.tags_version for new in items),
+            counts=(
+                0 if state.live else 1,
+                len(items),
+                sum(int(new.document["len"]) for new in items),
+            ),
         )
         changed = {doc.series_id(new.read.series_instance_uid) for new in items}
         operations = [
@@ -271,8 +276,18 @@ class StudyCommits:
         entries: list[list[object]],
         *,
         tags_version: int = 0,
+        counts: tuple[int, int, int] = (0, 0, 0),
     ) -> Document:
-        """The event document of a commit that leaves `after` behind."""
+        """The event document of a commit that leaves `after` behind.
+
+        Args:
+            after: The study afterwards.
+            action: For the change feed.
+            entries: Series, instance and watermark of each changed instance.
+            tags_version: Of the query tags that the entries were indexed with.
+            counts: How many studies, instances and bytes the archive has more; bytes
+                as first stored, whatever updates made of them.
+        """
         assert after.study is not None
         token = self._new_id()
         now = self._now()
@@ -285,6 +300,7 @@ class StudyCommits:
             "p": after.study["p"],
             "uid": after.study["uid"],
             "entries": entries,
+            "n": counts,
             "at": now.isoformat(),
             "tv": tags_version,
             "pending": f"{int(now.timestamp() * 1000):015d}|{token}",

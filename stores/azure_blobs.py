@@ -30,6 +30,7 @@ from stores.azure_errors import (
 )
 from stores.blob_names import check_name
 from stores.ports import BlobMissing, BlobProperties, BytesSource, Source
+from stores.usage import count_blob_call
 
 SERVICE = "blob store"
 SINGLE_PUT_BYTES = 32 * 1024 * 1024
@@ -345,6 +346,7 @@ class AzureBlobs:
         """
         patience = Patience(self._patience_seconds)
         while True:
+            count_blob_call()
             try:
                 return await attempt()
             except ResourceNotFoundError as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stores.ports import Blobs, Documents, Journal, Secrets
+from stores.ports import Blobs, Documents, Journal, Secrets, TokenKeys
 
 INDEX_FOLDER = "index"
 BLOB_FOLDER = "blobs"
@@ -112,6 +112,13 @@ def connect(settings: StoreSettings) -> Stores:
     if settings.store == "azure":
         return _azure(settings)
     raise ValueError(f"There is no store {settings.store!r}")
+
+
+def token_keys(authority: str) -> TokenKeys:
+    """The keys of the issuer of tokens; nothing is fetched yet."""
+    from stores.token_keys import HttpTokenKeys
+
+    return HttpTokenKeys(authority)
 
 
 def _embedded(settings: StoreSettings) -> Stores:

@@ -24,6 +24,7 @@ from stores.azure_errors import (
 )
 from stores.containers import DATA_FORMAT, SYSTEM
 from stores.errors import StoreFormatError
+from stores.usage import charge
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class CosmosCounters:
         """Counts an answer by its headers."""
         units = float(headers.get("x-ms-request-charge") or 0)
         self.requests[operation] += 1
+        charge(units)
         self.charge[operation] += units  # type: ignore[assignment]  # Counter takes any number
         logger.debug("%s: %.2f RU", operation, units)
 

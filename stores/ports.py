@@ -482,3 +482,29 @@ class Secrets(Protocol):
     async def close(self) -> None:
         """Ends connections."""
         ...
+
+
+# --- token keys ------------------------------------------------------------------
+
+
+class TokenKeys(Protocol):
+    """What an issuer of tokens publishes about itself."""
+
+    async def issuer(self) -> str:
+        """Its name, as tokens state it in `iss`.
+
+        Raises:
+            StoreUnavailable: The issuer does not answer.
+        """
+        ...
+
+    async def key(self, kid: str | None) -> Mapping[str, Any] | None:
+        """The public signing key of that id as a JSON Web Key; None where none is.
+
+        Without an id the only key, if there is just one. An unknown id makes the
+        issuer be asked again, within limits.
+
+        Raises:
+            StoreUnavailable: The issuer does not answer and nothing is known.
+        """
+        ...

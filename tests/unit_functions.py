@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from services.metrics import Metrics
 from services.settings import Settings
 
 
@@ -34,4 +35,4 @@ def request(
 
 def runtime_with(**settings: Any) -> Any:
     """Settings only: what the way to a handler reads before any store is used."""
-    return SimpleNamespace(settings=Settings(**settings))
+    return SimpleNamespace(settings=Settings(**settings), metrics=Metrics())

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from functions.auth import Gate
 from functions.http import endpoint
 from functions.routes import http_functions
 from localhost.routing import Route, Router, parse
@@ -28,13 +29,15 @@ class Server(httpx.AsyncClient):
     runtime: Runtime
 
 
-def application(resolve: Callable[[], Awaitable[Runtime]], **options: Any) -> Any:
+def application(
+    resolve: Callable[[], Awaitable[Runtime]], gate: Gate, **options: Any
+) -> Any:
     """All HTTP functions as an ASGI application."""
     functions = http_functions()
     router = Router(
         [Route(f.name, frozenset(f.methods), parse(f.template)) for f in functions]
     )
-    endpoints = {f.name: endpoint(f.route, resolve, **options) for f in functions}
+    endpoints = {f.name: endpoint(f.route, resolve, gate, **options) for f in functions}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         matched = router.match(scope["method"], scope["raw_path"].split(b"?")[0])
@@ -47,7 +50,12 @@ def application(resolve: Callable[[], Awaitable[Runtime]], **options: Any) -> An
 
 
 @asynccontextmanager
-async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
+async def running(
+    folder: Path,
+    *,
+    make_gate: Callable[[Settings], Gate] = Gate,
+    **settings: Any,
+) -> AsyncIterator[Server]:
     """A server on stores in the folder."""
     configured = Settings(
         data=folder / "data",
@@ -70,7 +78,9 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     async def resolve() -> Runtime:
         return server.runtime
 
-    transport = httpx.ASGITransport(application(resolve), raise_app_exceptions=True)
+    transport = httpx.ASGITransport(
+        application(resolve, make_gate(configured)), raise_app_exceptions=True
+    )
     async with Server(transport=transport, base_url="http://host:8080") as server:
         server.runtime = runtime
         yield server

@@ -18,7 +18,9 @@ from dicomweb.errors import (
     TooManyRequests,
 )
 from functions import http
+from functions.auth import Gate
 from functions.call import Permission, Route
+from services.settings import Settings
 
 
 def route(handler, versions=("v2",)) -> Route:
@@ -31,7 +33,8 @@ async def answer(handler, *, settings=None, seconds=5.0, **parts):
     async def resolve():
         return runtime
 
-    serve = http.endpoint(route(handler), resolve, request_seconds=seconds)
+    gate = Gate(runtime.settings)
+    serve = http.endpoint(route(handler), resolve, gate, request_seconds=seconds)
     return await serve(request(**parts))
 
 
@@ -100,7 +103,7 @@ async def test_a_server_that_cannot_start_answers_500():
     async def resolve():
         raise RuntimeError("no disk")
 
-    serve = http.endpoint(route(fine), resolve)
+    serve = http.endpoint(route(fine), resolve, Gate(Settings()))
     response = await serve(request())
     assert response.status_code == 500
 
