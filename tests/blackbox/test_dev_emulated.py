@@ -44,8 +44,14 @@ def test_a_server_on_the_emulators_stores_and_leaves_nothing_behind(
     data = tmp_path / "data"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [ROOT / "dev", "serve", "--stack=emulated", f"--port={unused_tcp_port}"]
-            + [f"--data={data}", "--workers=1"],
+            [
+                ROOT / "dev",
+                "serve",
+                "--stack=emulated",
+                f"--port={unused_tcp_port}",
+                f"--data={data}",
+                "--workers=1",
+            ],
             env={**os.environ, "DICOM_SAMPLE": "1"},
             stdout=output,
             stderr=output,
