@@ -140,7 +140,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     for name in (
         *("bash", "cat", "cksum", "cp", "dirname", "env", "git", "grep", "ls"),
-        *("mkdir", "mktemp", "mv", "rm", "sed", "sh", "sleep", "uname"),
+        *("mkdir", "mktemp", "mv", "readlink", "rm", "sed", "sh", "sleep", "uname"),
     ):
         (folder / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
     if PYTHON.name != "python3.13":
@@ -315,6 +315,19 @@ def test_a_busy_port_is_refused_with_the_name_of_who_holds_it(clone):
     assert f"process {first.pid}" in answer.stdout
     assert "localhost" in answer.stdout
     assert "Ready" not in answer.stdout
+
+
+def test_it_works_through_a_symbolic_link(clone, tmp_path):
+    (tmp_path / "dicom").symlink_to("second")
+    (tmp_path / "second").symlink_to(clone.folder / "dev")
+    done = subprocess.run(
+        [tmp_path / "dicom", "sample", "--help"],
+        cwd=tmp_path,
+        env=clone.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "--remove" in done.stdout) == (0, True)
 
 
 def test_arguments_that_make_no_sense_are_named(clone):
