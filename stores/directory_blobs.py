@@ -30,6 +30,7 @@ THREADS = 8
 CHUNK_BYTES = 512 * 1024
 GATHERED_BYTES = 1 << 20
 """Sources up to this size are written in one go, larger ones piece by piece."""
+ON_THE_SPOT_BYTES = 1 << 18
 SLICES = 4
 
 
@@ -55,6 +56,12 @@ class DirectoryBlobs:
         ready = [await self._prepared(name, source) for name, source in blobs]
         if not ready:
             return
+        if len(ready) == 1 and self._is_quick(ready[0]):
+            try:
+                self._place(ready, folders_too=True)
+            except OSError as error:
+                raise disk_unavailable(error) from error
+            return
         if len(ready) == 1:
             await self._in_thread(self._place, ready, True)
             return
@@ -69,6 +76,11 @@ class DirectoryBlobs:
         await self._in_thread(
             self._folders.make_durable, [each.target for each in ready]
         )
+
+    def _is_quick(self, blob: Ready) -> bool:
+        """Whether a thread would cost more than the write: nothing waits for a disk."""
+        in_memory = blob.path is None and blob.size_bytes <= ON_THE_SPOT_BYTES
+        return in_memory and not self._sync
 
     async def _prepared(self, name: str, source: Source) -> Ready:
         """What a thread needs to store the source without the event loop."""
