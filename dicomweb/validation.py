@@ -16,6 +16,7 @@ from typing import Any
 
 from dicomweb import attributes, character_sets, dictionary, matching
 from dicomweb.element_values import NUMBER_BYTES
+from dicomweb.errors import QUOTED_CHARACTERS
 from dicomweb.identifiers import is_valid_uid, uid_key
 from dicomweb.query_tags import QueryTag
 from dicomweb.scan import LARGE_VALUE_BYTES, Json, Scan, Visit
@@ -218,7 +219,8 @@ def _missing(
             return _problem(
                 elements,
                 STUDY_INSTANCE_UID,
-                "The instance belongs to another study than the one in the URL.",
+                "The StudyInstanceUid in the payload does not match the specified"
+                " StudyInstanceUid.",
             )
     if PATIENT_ID not in elements:
         return _required(elements, PATIENT_ID)
@@ -234,7 +236,7 @@ def _blank_patient_id(elements: Mapping[str, Json]) -> Problem | None:
 
 def _required(elements: Mapping[str, Json], tag: str) -> Problem:
     name = f"({tag[:4]},{tag[4:]})".lower()
-    return _problem(elements, tag, f"The required attribute {name} has no value.")
+    return _problem(elements, tag, f"The required tag '{name}' is missing.")
 
 
 def _problem(
@@ -248,6 +250,17 @@ def _problem(
 
 
 # --- what an indexed value must be -------------------------------------------------
+
+# Clients and their tests know the texts on required tags, dates and UIDs from the .NET
+# server, word for word.
+_KNOWN_TEXTS = {
+    "DA": "Value cannot be parsed as a valid date.",
+    "UI": (
+        "DICOM Identifier is invalid. Value length should not exceed the maximum length"
+        " of 64 characters. Value should contain characters in '0'-'9' and '.'. Each"
+        " component must start with non-zero number."
+    ),
+}
 
 _Found = tuple[ErrorCode, str]
 _LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64}
@@ -279,7 +292,11 @@ def _minimum(
     found = minimum_text(vr, text)
     if found is None:
         return None
-    return found[0], f"The value of {_name(tag)} ({vr}) {found[1]}."
+    detail = _KNOWN_TEXTS.get(vr, f"Value {found[1]}.")
+    return (
+        found[0],
+        f"Dicom element '{_name(tag)}' failed validation for VR '{vr}': {detail}",
+    )
 
 
 def minimum_text(vr: str, text: str) -> _Found | None:
@@ -394,6 +411,7 @@ def _obviously_valid() -> dict[str, _FullMatch]:
     }
 
 
+_PATIENT_GROUP = "0010"
 _SINGLE_TEXTS = frozenset(("LT", "ST"))
 _CUSTOM_CHARACTERS = frozenset(("LO", "LT", "PN", "SH", "ST"))
 
@@ -411,6 +429,11 @@ def _breach(scan: Scan, tag: str, vr: str, start: int, stop: int) -> str | None:
     values = [text] if vr in _SINGLE_TEXTS else text.split("\\")
     for value in values:
         reason = value_breach(vr, value.rstrip(" ")) if value else None
+        if reason is not None and vr == "DA" and not tag.startswith(_PATIENT_GROUP):
+            return (  # the one value that is quoted: clients know the text so
+                f'Content "{value[:QUOTED_CHARACTERS]}" does not validate VR DA: one of'
+                " the date values does not match the pattern YYYYMMDD"
+            )
         if reason is not None:
             return f"A value of {_name(tag)} ({vr}) {reason}."
     return _wrong_count(tag, len(values))

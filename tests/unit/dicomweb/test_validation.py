@@ -345,7 +345,45 @@ def _tag(keyword: str) -> str:
     return f"({tag[:4]},{tag[4:]})".lower()
 
 
-def test_a_comment_never_quotes_a_value() -> None:
+@pytest.mark.parametrize(
+    ("version", "attributes", "comment"),
+    [
+        (
+            1,
+            {"PatientID": ""},
+            "(0010,0020) - The required tag '(0010,0020)' is missing.",
+        ),
+        (
+            1,
+            {"StudyDate": "NotAValidStudyDate"},
+            "(0008,0020) - Dicom element 'StudyDate' failed validation for VR 'DA':"
+            " Value cannot be parsed as a valid date.",
+        ),
+        (
+            2,
+            {"StudyDate": "NotAValidStudyDate"},
+            '(0008,0020) - Content "NotAValidStudyDate" does not validate VR DA: one of'
+            " the date values does not match the pattern YYYYMMDD",
+        ),
+        (
+            2,
+            {"StudyInstanceUID": "1.a"},
+            "(0020,000d) - Dicom element 'StudyInstanceUID' failed validation for VR"
+            " 'UI': DICOM Identifier is invalid. Value length should not exceed the"
+            " maximum length of 64 characters. Value should contain characters in"
+            " '0'-'9' and '.'. Each component must start with non-zero number.",
+        ),
+    ],
+)
+def test_comments_that_clients_know_are_word_for_word(
+    version: int, attributes: dict[str, str], comment: str
+) -> None:
+    found = findings(version, **attributes)
+    (problem,) = found.refusals + found.warnings
+    assert problem.comment == PREFIX + comment
+
+
+def test_a_comment_never_quotes_a_value_of_the_patient() -> None:
     found = findings(2, PatientBirthDate="canary", SliceThickness="canary")
     assert len(found.warnings) == 2
     assert not any("canary" in problem.comment for problem in found.warnings)
