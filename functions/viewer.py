@@ -8,12 +8,14 @@ import mimetypes
 import re
 from html import escape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dicomweb.errors import NotFound
 from functions.call import Call
 from functions.representations import is_unmodified, not_modified, preferred_coding
+from services.settings import Settings
 
 _HASHED = re.compile(r"\.[0-9a-f]{16,}\.")
 _MISSING = """<!doctype html>
@@ -48,6 +50,7 @@ async def viewer_file(call: Call) -> Response:
         "ETag": f'"{etag}"',
         "Vary": "Accept-Encoding",
         "Cache-Control": "max-age=31536000, immutable" if is_immutable else "no-cache",
+        "Content-Security-Policy": content_policy(call.runtime.settings),
     }
     if is_unmodified(call, etag):
         return not_modified(headers)
@@ -56,6 +59,29 @@ async def viewer_file(call: Call) -> Response:
     media_type = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
     body = await asyncio.to_thread(source.read_bytes)
     return Response(body, 200, headers, media_type)
+
+
+def content_policy(settings: Settings) -> str:
+    """What a page of the viewer may load: its own files, our API, the sign-in.
+
+    OHIF 3.12 compiles code at run time (ONNX, zod) and has an inline script.
+
+    Source: Content Security Policy Level 3.
+    """
+    origins = [
+        f"{parts.scheme}://{parts.netloc}"
+        for url in (settings.public_url, settings.authority)
+        if url and (parts := urlsplit(url))
+    ]
+    connect = " ".join(["'self'", "blob:", "data:", *dict.fromkeys(origins)])
+    return (
+        "default-src 'self';"
+        " script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:;"
+        " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
+        " font-src 'self' data:; worker-src 'self' blob:;"
+        f" connect-src {connect}; object-src 'none'; base-uri 'self';"
+        " frame-ancestors 'self'"
+    )
 
 
 def _find(folder: Path, path: str) -> Path | None:

@@ -65,7 +65,9 @@ class Tokens:
             Unauthenticated: It is not.
             StoreUnavailable: Its issuer's keys cannot be had.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+            raise Unauthenticated("The token is not valid.")
+        digest = hashlib.sha256(token.encode("ascii")).digest()
         known = self._verified.get(digest)
         now = self._clock()
         if known is not None and now < known[0]:
@@ -81,8 +83,6 @@ class Tokens:
     async def _verified_claims(self, token: str) -> Claims:
         import jwt
 
-        if len(token) > MAX_TOKEN_CHARACTERS:
-            raise Unauthenticated("The token is too long.")
         try:
             header = jwt.get_unverified_header(token)
             algorithm, kid = header.get("alg"), header.get("kid")

@@ -1,0 +1,180 @@
+"""Tokens good and bad."""
+
+import time
+
+import httpx
+import pytest
+from issuer import (
+    APPLICATION,
+    TENANT,
+    URL,
+    Issuer,
+    hmac_with_public_key,
+    new_key,
+    unsigned,
+)
+
+from dicomweb.errors import Unauthenticated
+from services import tokens
+from services.tokens import Tokens, accepted_audiences, issuer_names
+from stores.token_keys import HttpTokenKeys
+
+
+def verifier(issuer: Issuer, **options) -> Tokens:
+    transport = httpx.ASGITransport(issuer.application)
+    return Tokens(HttpTokenKeys(URL, transport=transport), [APPLICATION], **options)
+
+
+@pytest.fixture
+def issuer():
+    return Issuer()
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+async def test_a_good_token_gives_its_claims(issuer, algorithm):
+    issuer.rotate("key", algorithm=algorithm)
+    claims = await verifier(issuer).verify(issuer.token(roles=["a"]))
+    assert (claims["oid"], claims["roles"]) == ("caller", ["a"])
+
+
+NOW = time.time()
+BAD = {
+    "wrong issuer": lambda i: i.token(iss="https://other.example"),
+    "wrong audience": lambda i: i.token(aud="other"),
+    "no audience": lambda i: i.token(aud=None),
+    "no issuer": lambda i: i.token(iss=None),
+    "no end": lambda i: i.token(exp=None),
+    "expired": lambda i: i.token(exp=NOW - 2 * tokens.SKEW_SECONDS),
+    "not yet valid": lambda i: i.token(nbf=NOW + 100 * tokens.SKEW_SECONDS),
+    "none": lambda i: unsigned({"alg": "none", "kid": "first"}, i.claims()),
+    "None": lambda i: unsigned({"alg": "None", "kid": "first"}, i.claims(), "x"),
+    "shared secret": hmac_with_public_key,
+    "RS512": lambda i: i.token(alg="RS512"),
+    "unknown kid": lambda i: i.token(kid="other", key=new_key()),
+    "foreign key": lambda i: i.token(key=new_key()),
+    "EC key under RSA kid": lambda i: i.token(key=new_key("ES256")),
+    "cut": lambda i: i.token()[:-5],
+    "no token": lambda i: "nonsense",
+    "empty parts": lambda i: "..",
+    "too long": lambda i: "a" * (tokens.MAX_TOKEN_CHARACTERS + 1),
+    "odd characters": lambda i: "ä\udc80.b.c",
+}
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+async def test_a_bad_token_is_refused(issuer, make):
+    with pytest.raises(Unauthenticated):
+        await verifier(issuer).verify(make(issuer))
+
+
+async def test_a_changed_payload_is_refused_even_after_the_good_one(issuer):
+    verify = verifier(issuer).verify
+    good = issuer.token()
+    await verify(good)
+    header, _, signature = good.split(".")
+    changed = unsigned({}, issuer.claims(roles=["globalAdmin"])).split(".")[1]
+    with pytest.raises(Unauthenticated):
+        await verify(f"{header}.{changed}.{signature}")
+
+
+async def test_small_differences_of_clocks_do_not_matter(issuer):
+    claims = {"exp": time.time() - 20, "nbf": time.time() - 100}
+    assert await verifier(issuer).verify(issuer.token(**claims))
+    assert await verifier(issuer).verify(issuer.token(nbf=time.time() + 20))
+
+
+async def test_a_verified_token_is_remembered_until_it_ends(issuer):
+    now = time.time()
+    verify = verifier(issuer, clock=lambda: now).verify
+    token = issuer.token(exp=now + 300)
+    first = await verify(token)
+    assert await verify(token) is first
+    now += 300 + tokens.SKEW_SECONDS
+    again = await verify(token)  # PyJWT looks at the real clock
+    assert again is not first
+
+
+async def test_a_withdrawn_key_counts_no_longer_than_ten_minutes(issuer):
+    now = time.time()
+    verify = verifier(issuer, clock=lambda: now).verify
+    token = issuer.token()
+    await verify(token)
+    issuer.rotate("second")
+    await verify(issuer.token(oid="another"))
+    await verify(token)
+    now += tokens.REMEMBERED_SECONDS
+    with pytest.raises(Unauthenticated):
+        await verify(token)
+
+
+async def test_only_so_many_tokens_are_remembered(issuer, monkeypatch):
+    monkeypatch.setattr(tokens, "REMEMBERED_TOKENS", 2)
+    verify = verifier(issuer).verify
+    made = [issuer.token(oid=str(number)) for number in range(3)]
+    firsts = [await verify(token) for token in made]
+    assert await verify(made[2]) is firsts[2]
+    assert await verify(made[0]) is not firsts[0]
+
+
+async def test_remembered_tokens_cost_next_to_nothing(issuer):
+    verify = verifier(issuer).verify
+    token = issuer.token()
+    await verify(token)
+    started = time.process_time()
+    for _ in range(1000):
+        await verify(token)
+    assert (time.process_time() - started) / 1000 < 0.0001
+
+
+async def test_both_spellings_of_an_application_are_accepted(issuer):
+    verify = verifier(issuer).verify
+    assert await verify(issuer.token(aud=f"api://{APPLICATION}"))
+    assert await verify(issuer.token(aud=["x", APPLICATION]))
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    [
+        (["dicom"], {"dicom"}),
+        (["api://dicom"], {"api://dicom"}),
+        ([APPLICATION], {APPLICATION, f"api://{APPLICATION}"}),
+        ([f"api://{APPLICATION}"], {APPLICATION, f"api://{APPLICATION}"}),
+    ],
+)
+def test_only_ids_of_applications_have_two_spellings(given, accepted):
+    assert accepted_audiences(given) == accepted
+
+
+V1 = f"https://sts.windows.net/{TENANT}/"
+V2 = f"https://login.microsoftonline.com/{TENANT}/v2.0"
+
+
+@pytest.mark.parametrize("published", [V1, V2])
+async def test_tokens_of_entra_id_are_accepted_in_both_versions(published):
+    issuer = Issuer(published)
+    verify = verifier(issuer).verify
+    assert await verify(issuer.token(iss=V1, ver="1.0"))
+    assert await verify(issuer.token(iss=V2, ver="2.0"))
+    with pytest.raises(Unauthenticated):
+        await verify(issuer.token(iss=V2.replace(TENANT[:4], "9999")))
+
+
+@pytest.mark.parametrize(
+    ("published", "names"),
+    [
+        (URL, [URL]),
+        (f"https://evil.example/{TENANT}/v2.0", 1),
+        (V2.replace("{", ""), 3),
+        (V2.replace(TENANT, "{tenantid}"), 1),
+        (V2.replace(".com", ".us"), V2.replace(".com", ".us")),
+        (f"https://sts.chinacloudapi.cn/{TENANT}/", "partner.microsoftonline.cn"),
+    ],
+)
+def test_only_tenants_of_entra_id_have_two_names(published, names):
+    found = issuer_names(published)
+    if isinstance(names, int):
+        assert len(found) == names
+    elif isinstance(names, list):
+        assert found == names
+    else:
+        assert names in found[-1]
