@@ -356,22 +356,28 @@ def _tag(keyword: str) -> str:
         (
             1,
             {"StudyDate": "NotAValidStudyDate"},
-            "(0008,0020) - Dicom element 'StudyDate' failed validation for VR 'DA':"
-            " Value cannot be parsed as a valid date.",
+            (
+                "(0008,0020) - Dicom element 'StudyDate' failed validation for VR 'DA':"
+                " Value cannot be parsed as a valid date."
+            ),
         ),
         (
             2,
             {"StudyDate": "NotAValidStudyDate"},
-            '(0008,0020) - Content "NotAValidStudyDate" does not validate VR DA: one of'
-            " the date values does not match the pattern YYYYMMDD",
+            (
+                '(0008,0020) - Content "NotAValidStudyDate" does not validate VR DA: one of'
+                " the date values does not match the pattern YYYYMMDD"
+            ),
         ),
         (
             2,
             {"StudyInstanceUID": "1.a"},
-            "(0020,000d) - Dicom element 'StudyInstanceUID' failed validation for VR"
-            " 'UI': DICOM Identifier is invalid. Value length should not exceed the"
-            " maximum length of 64 characters. Value should contain characters in"
-            " '0'-'9' and '.'. Each component must start with non-zero number.",
+            (
+                "(0020,000d) - Dicom element 'StudyInstanceUID' failed validation for VR"
+                " 'UI': DICOM Identifier is invalid. Value length should not exceed the"
+                " maximum length of 64 characters. Value should contain characters in"
+                " '0'-'9' and '.'. Each component must start with non-zero number."
+            ),
         ),
     ],
 )
