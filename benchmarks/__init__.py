@@ -1,0 +1,1 @@
+"""Loads for any DICOMweb server, and comparisons with a peer."""

@@ -1,0 +1,224 @@
+"""`./dev bench`: loads against our server, and against Orthanc where it is installed.
+
+Prints a table with server CPU per operation, throughput and the ratio to the peer in
+the same run. `--gate` exits 1 when a row needs more CPU than the peer, exceeds its
+budget by more than half, or grows by more than half with the archive.
+"""
+
+import argparse
+import platform
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import rows, servers
+from benchmarks.loads import Measure
+from benchmarks.rows import Material, Row
+from benchmarks.servers import Server
+
+BUDGET_SLACK = 1.5
+GROWTH = 1.5
+
+
+@dataclass
+class Line:
+    """A row with what was measured."""
+
+    row: Row
+    ours: Measure
+    peer: Measure | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Our CPU by the peer's."""
+        if self.peer is None or self.peer.cpu_ms == 0 or self.peer.failed:
+            return None
+        return self.ours.cpu_ms / self.peer.cpu_ms
+
+    def failures(self) -> list[str]:
+        """Why the gate does not let it pass."""
+        found = []
+        if self.ours.failed:
+            found.append(f"{self.ours.failed} requests failed")
+        if self.row.beats_peer and self.ratio is not None and self.ratio > 1:
+            found.append(f"{self.ratio:.2f} x the CPU of the peer")
+        budget = self.row.budget_ms
+        if budget is not None and self.ours.cpu_ms > budget * BUDGET_SLACK:
+            found.append(f"{self.ours.cpu_ms / budget:.2f} x its budget")
+        return found
+
+
+@dataclass
+class Report:
+    """All lines of a run."""
+
+    peer: str | None
+    lines: list[Line] = field(default_factory=list)
+    growth: list[tuple[str, list[tuple[int, Measure]]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def failures(self) -> list[str]:
+        """Every reason why the gate fails."""
+        found = [
+            f"{line.row.name}: {reason}"
+            for line in self.lines
+            for reason in line.failures()
+        ]
+        for name, sizes in self.growth:
+            first, last = sizes[0], sizes[-1]
+            if last[1].p95_ms > max(first[1].p95_ms, 1.0) * GROWTH:
+                found.append(
+                    f"{name}: p95 {first[1].p95_ms:.1f} ms at {first[0]:,} studies,"
+                    f" {last[1].p95_ms:.1f} ms at {last[0]:,}"
+                )
+        return found
+
+
+def main() -> int:
+    """Runs the loads that the arguments ask for."""
+    arguments = _arguments()
+    sizes = [int(size) for size in arguments.sizes.split(",") if size]
+    material = Material(scale=0.1 if arguments.quick else arguments.scale)
+    with ExitStack() as stack:
+        if arguments.url:
+            own = Server("given", arguments.url.rstrip("/"))
+        else:
+            own = stack.enter_context(
+                servers.ours(workers=arguments.workers, durability=arguments.durability)
+            )
+        peer = None
+        if not arguments.no_peer and servers.orthanc_plugin():
+            sync = arguments.durability == "power-loss"
+            peer = stack.enter_context(servers.orthanc(sync=sync))
+        report = Report(peer.name if peer else None)
+        _run(report, material, own, peer, sizes)
+    text = _markdown(report, arguments)
+    print(text)
+    if arguments.out:
+        Path(arguments.out).write_text(text, encoding="utf-8")
+    failures = report.failures()
+    for failure in failures:
+        print(f"RED {failure}")
+    return 1 if arguments.gate and failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--url", help="DICOMweb root of a running server on 127.0.0.1")
+    parser.add_argument("--gate", action="store_true", help="exit 1 on a red row")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the load")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the load")
+    parser.add_argument("--workers", type=int, default=1, help="our HTTP processes")
+    parser.add_argument(
+        "--durability",
+        choices=("process-crash", "power-loss"),
+        default="process-crash",
+        help="of both servers",
+    )
+    parser.add_argument(
+        "--sizes", default="1000,10000", help="studies in the archive, for searches"
+    )
+    parser.add_argument("--no-peer", action="store_true", help="do not start Orthanc")
+    parser.add_argument("--out", help="write the table to this file")
+    return parser.parse_args()
+
+
+def _run(
+    report: Report,
+    material: Material,
+    own: Server,
+    peer: Server | None,
+    sizes: list[int],
+) -> None:
+    for row in rows.store_rows(material):
+        _measure(report, row, own, peer)
+    for server in (own, peer):
+        if server is not None:
+            rows.fill_for_reading(server, material)
+    for row in rows.read_rows():
+        _measure(report, row, own, peer)
+    _measure(report, rows.delete_row(material), own, None)
+    _search(report, material, own, peer, sizes)
+    report.notes.append(f"Memory of ours at the end: {own.memory_bytes() >> 20} MiB.")
+    if peer is not None:
+        report.notes.append(
+            f"Memory of the peer at the end: {peer.memory_bytes() >> 20} MiB."
+        )
+
+
+def _measure(report: Report, row: Row, own: Server, peer: Server | None) -> None:
+    line = Line(row, row.load(own))
+    if peer is not None and row.beats_peer:
+        line.peer = row.load(peer)
+    report.lines.append(line)
+    ratio = "" if line.ratio is None else f"  ratio {line.ratio:.2f}"
+    print(f"{row.name}: {line.ours.cpu_ms:.2f} ms CPU{ratio}", file=sys.stderr)
+
+
+def _search(
+    report: Report,
+    material: Material,
+    own: Server,
+    peer: Server | None,
+    sizes: list[int],
+) -> None:
+    """Searches at each size; the peer is compared at the sizes up to 10,000."""
+    growth: dict[str, list[tuple[int, Measure]]] = {}
+    start = 0
+    for size in sizes:
+        compared = peer if size <= 10_000 else None
+        for server in (own, compared):
+            if server is not None:
+                rows.grow(server, material, start, size)
+        start = size
+        for row in rows.search_rows():
+            at_size = Row(f"{row.name}, {size:,} studies", row.load, row.budget_ms)
+            _measure(report, at_size, own, compared)
+            growth.setdefault(row.name, []).append((size, report.lines[-1].ours))
+    if len(sizes) > 1:
+        report.growth = list(growth.items())
+
+
+def _markdown(report: Report, arguments: argparse.Namespace) -> str:
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    lines = [
+        "# Results of `./dev bench`",
+        "",
+        (
+            f"{when} UTC, Python {platform.python_version()}, {arguments.workers} HTTP"
+            f" process(es), durability {arguments.durability},"
+            f" peer {report.peer or 'none'}."
+        ),
+        (
+            "CPU is that of the server's processes per operation; times are those of a"
+            " client on the same machine."
+        ),
+        "",
+        (
+            "| load | ours CPU ms | budget | peer CPU ms | ratio | ours p50 / p95 ms |"
+            " ours per s | peer per s | |"
+        ),
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in report.lines:
+        ours, peer = line.ours, line.peer
+        cells = (
+            line.row.name,
+            f"{ours.cpu_ms:.2f}",
+            "" if line.row.budget_ms is None else f"{line.row.budget_ms:g}",
+            "" if peer is None else f"{peer.cpu_ms:.2f}",
+            "" if line.ratio is None else f"{line.ratio:.2f}",
+            f"{ours.p50_ms:.1f} / {ours.p95_ms:.1f}",
+            f"{ours.per_second:.0f}",
+            "" if peer is None else f"{peer.per_second:.0f}",
+            "**red**: " + "; ".join(line.failures()) if line.failures() else "",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {note}" for note in report.notes), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
