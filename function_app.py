@@ -8,15 +8,18 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import azure.durable_functions as df
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
 
-from functions import auth, roles, telemetry
+from functions import auth, roles, telemetry, timers
 from functions.http import Endpoint, endpoint
-from functions.routes import http_functions
-from functions.timers import publish_pending
+from functions.operations import resume_reindex
+from functions.routes import HttpFunction, http_functions
+from orchestrations import registry
 from services import startup
 from services.runtime import Runtime
 from services.settings import Settings
@@ -25,7 +28,7 @@ from stores import connect
 
 settings = Settings.from_environment(os.environ)
 sending = telemetry.configured(os.environ)
-app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 _runtime: asyncio.Future[Runtime] | None = None
 
@@ -77,23 +80,36 @@ def _gate() -> auth.Gate:
     )
 
 
-def _register(serve: Endpoint, name: str, methods: tuple[str, ...], path: str) -> None:
+def _register(function: HttpFunction, serve: Endpoint) -> None:
+    route = app.route(
+        route=function.template,
+        methods=function.methods,
+        trigger_arg_name="request",
+    )
+    handler = _with_client(serve) if function.route.durable else _without_client(serve)
+    app.function_name(function.name)(route(handler))
+
+
+def _without_client(serve: Endpoint) -> Any:
     async def handler(request: Request) -> StreamingResponse:
         return await serve(request)
 
-    app.function_name(name)(
-        app.route(route=path, methods=methods, trigger_arg_name="request")(handler)
-    )
+    return handler
+
+
+def _with_client(serve: Endpoint) -> Any:
+    @app.durable_client_input(client_name="client")
+    async def handler(request: Request, client: Any) -> StreamingResponse:
+        request.state.durable_client = client
+        return await serve(request)
+
+    return handler
 
 
 gate = _gate()
 for function in http_functions():
-    _register(
-        endpoint(function.route, resolve, gate, telemetry=sending),
-        function.name,
-        function.methods,
-        function.template,
-    )
+    _register(function, endpoint(function.route, resolve, gate, telemetry=sending))
+app.register_functions(registry.blueprint(resolve))
 
 
 @app.function_name("PublishPending")
@@ -101,4 +117,30 @@ for function in http_functions():
 async def publish_pending_timer(timer: func.TimerRequest) -> None:
     """Heals catalog and feed after a crash; also once at every start."""
     del timer
-    await publish_pending(await resolve())
+    await timers.publish_pending(await resolve())
+
+
+@app.function_name("CleanUpDeleted")
+@app.timer_trigger("timer", settings.cleanup_schedule)
+async def clean_up_deleted_timer(timer: func.TimerRequest) -> None:
+    """Removes the blobs of deleted instances whose delay is over."""
+    del timer
+    await timers.clean_up_deleted(await resolve())
+
+
+@app.function_name("PurgeHistory")
+@app.timer_trigger("timer", settings.purge_schedule)
+@app.durable_client_input(client_name="client")
+async def purge_history_timer(timer: func.TimerRequest, client: Any) -> None:
+    """Forgets operations that began long ago."""
+    del timer
+    await timers.purge_history(await resolve(), client)
+
+
+@app.function_name("ResumeReindex")
+@app.timer_trigger("timer", settings.cleanup_schedule)
+@app.durable_client_input(client_name="client")
+async def resume_reindex_timer(timer: func.TimerRequest, client: Any) -> None:
+    """Goes on where a crash kept an operation from starting."""
+    del timer
+    await resume_reindex(await resolve(), client)

@@ -24,7 +24,7 @@ COMPRESSED = {".js", ".css", ".wasm", ".svg", ".json", ".html"}
 LEFT_OUT = ("ort/", ".map")  # AI runtime of 136 MB and source maps: never requested
 FETCH_SECONDS = 600
 
-# Where OHIF names its own files from the root of the site, by kind of file.
+# By kind of file: where OHIF names its own files from the root of the site, and a repair.
 REWRITES = {
     ".html": ((r'((?:href|src|content|PUBLIC_URL)=")/(?!/)', rf"\g<1>{PREFIX}"),),
     ".css": ((r"url\((['\"]?)/(?!/)", rf"url(\g<1>{PREFIX}"),),
@@ -32,6 +32,8 @@ REWRITES = {
     ".js": (
         (r'(__webpack_require__\.p = ")/"', rf'\g<1>{PREFIX}"'),
         (r"(browserImportFunction\(')/(?!/)", rf"\g<1>{PREFIX}"),
+        # The study list shows the number of instances but does not ask for it.
+        (r"(commaSeparatedFields = \['00081030',)", r"\g<1> '00201208',"),
     ),
 }
 CONFIGURATION = """\

@@ -39,6 +39,15 @@ def parse_tags(body: object) -> tuple[NewTag, ...]:
     Raises:
         InvalidRequest: The first thing that is wrong.
     """
+    return parse_entries(shaped(body))
+
+
+def shaped(body: object) -> list[dict[str, Any]]:
+    """The entries of a POST, names in lower case; each has a path and a level.
+
+    Raises:
+        InvalidRequest: The body has not the form that `parse_tags` wants.
+    """
     if not isinstance(body, list):
         raise InvalidRequest("The request body must be a JSON array of tags.")
     if not body:
@@ -46,6 +55,15 @@ def parse_tags(body: object) -> tuple[NewTag, ...]:
     entries = [_fields(index, entry) for index, entry in enumerate(body)]
     for index, entry in enumerate(entries):
         _check_shape(index, entry)
+    return entries
+
+
+def parse_entries(entries: Sequence[Mapping[str, Any]]) -> tuple[NewTag, ...]:
+    """The tags of entries that `shaped` made.
+
+    Raises:
+        InvalidRequest: The first thing that is wrong.
+    """
     tags: list[NewTag] = []
     for entry in entries:
         tag = _parse(entry)

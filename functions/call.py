@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Flag, auto
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
@@ -93,6 +94,11 @@ class Call:
         query: str = self.request.url.query
         return parse_qsl(query, keep_blank_values=True)
 
+    @property
+    def client(self) -> Any:
+        """The client of Durable Functions, on routes that are `durable`."""
+        return self.request.state.durable_client
+
     def path(self, name: str) -> str | None:
         """A parameter of the path, decoded, or None where the route has none."""
         value: str | None = self.request.path_params.get(name)
@@ -125,6 +131,7 @@ class Route:
         in_partitions: Whether the data belong to a partition.
         creates_partition: Whether a missing partition is made.
         anonymous: Whether it answers without a token even with security on.
+        durable: Whether it starts or asks for orchestrations.
     """
 
     name: str
@@ -137,3 +144,4 @@ class Route:
     in_partitions: bool = False
     creates_partition: bool = False
     anonymous: bool = False
+    durable: bool = False

@@ -18,10 +18,13 @@ from functions import (
     change_feed,
     health,
     openapi,
+    operations,
     partitions,
+    query_tags,
     retrieve,
     statistics,
     studies,
+    update,
     viewer,
 )
 from functions.call import Call, Handler, Permission, Route
@@ -182,7 +185,111 @@ OPEN = (
     # A browser sends no token with it.
     _open("Preflight", "OPTIONS", ANYTHING, preflight, anonymous=True),
 )
-DESCRIBED = (*STUDIES, *SERVICES)
+
+
+def _tag_route(
+    name: str, method: str, path: str, handler: Handler, audit: str
+) -> Route:
+    manages = method != "GET"
+    return Route(
+        name,
+        method,
+        f"extendedquerytags{path}",
+        handler,
+        Permission.MANAGE_EXTENDED_QUERY_TAGS if manages else Permission.READ,
+        audit,
+        durable=method == "POST",
+    )
+
+
+QUERY_TAGS = (
+    _tag_route(
+        "AddExtendedQueryTags",
+        "POST",
+        "",
+        query_tags.add_tags,
+        "add-extended-query-tag",
+    ),
+    _tag_route(
+        "ListExtendedQueryTags",
+        "GET",
+        "",
+        query_tags.list_tags,
+        "get-all-extended-query-tag",
+    ),
+    _tag_route(
+        "GetExtendedQueryTag",
+        "GET",
+        "/{tag}",
+        query_tags.get_tag,
+        "get-extended-query-tag",
+    ),
+    _tag_route(
+        "UpdateExtendedQueryTag",
+        "PATCH",
+        "/{tag}",
+        query_tags.update_tag,
+        "update-extended-query-tag",
+    ),
+    _tag_route(
+        "DeleteExtendedQueryTag",
+        "DELETE",
+        "/{tag}",
+        query_tags.delete_tag,
+        "remove-extended-query-tag",
+    ),
+    _tag_route(
+        "ListExtendedQueryTagErrors",
+        "GET",
+        "/{tag}/errors",
+        query_tags.list_tag_errors,
+        "get-extended-query-tag-errors",
+    ),
+)
+
+
+def _operation_route(
+    name: str, method: str, path: str, handler: Handler, audit: str
+) -> Route:
+    permission = Permission.READ if method == "GET" else Permission.WRITE
+    return Route(name, method, path, handler, permission, audit, durable=True)
+
+
+OPERATIONS = (
+    _operation_route(
+        "ReadOperation",
+        "GET",
+        "operations/{operation}",
+        operations.read_operation,
+        "operation",
+    ),
+    _operation_route(
+        "ListOperations",
+        "GET",
+        "operations",
+        operations.list_operations,
+        "get-all-operation",
+    ),
+    _operation_route(
+        "CancelOperation",
+        "DELETE",
+        "operations/{operation}",
+        operations.cancel_operation,
+        "cancel-operation",
+    ),
+    # Before StoreInstancesToStudy, whose template fits too.
+    Route(
+        "BulkUpdateStudies",
+        "POST",
+        "studies/$bulkUpdate",
+        update.bulk_update,
+        Permission.WRITE,
+        "update-study",
+        in_partitions=True,
+        durable=True,
+    ),
+)
+DESCRIBED = (*STUDIES, *QUERY_TAGS, *OPERATIONS, *SERVICES)
 ROUTES = (*DESCRIBED, DESCRIPTION, STATISTICS, *OPEN)
 
 

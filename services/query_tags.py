@@ -63,9 +63,7 @@ async def add(
     limit = runtime.settings.max_query_tags
 
     def change(registry: Registry) -> Registry:
-        active = next((t.operation_id for t in registry.tags if t.operation_id), None)
-        if active is not None:
-            raise ReindexActive(active)
+        _check_idle(registry)
         paths = {tag.path for tag in tags}
         kept = tuple(
             tag
@@ -96,6 +94,21 @@ async def add(
 
     registry = await runtime.tags.change(change)
     return brought_in_by(registry, operation_id)
+
+
+async def check_idle(runtime: Runtime) -> None:
+    """Makes sure that no tags are being brought in.
+
+    Raises:
+        ReindexActive: An operation brings in tags.
+    """
+    _check_idle(await runtime.tags.read())
+
+
+def _check_idle(registry: Registry) -> None:
+    active = next((t.operation_id for t in registry.tags if t.operation_id), None)
+    if active is not None:
+        raise ReindexActive(active)
 
 
 def brought_in_by(registry: Registry, operation_id: str) -> tuple[QueryTag, ...]:

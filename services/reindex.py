@@ -81,31 +81,63 @@ async def highest_watermark(runtime: Runtime) -> int:
     return int(page.documents[0]["w"]) if page.documents else 0
 
 
+async def first_watermarks(runtime: Runtime, end: int, *, limit: int) -> list[int]:
+    """Watermarks of the first versions of instances, newest first, up to `end`."""
+    return [int(row["sk"]) for row in await _newest(runtime, 1, end, limit)]
+
+
+async def _newest(runtime: Runtime, start: int, end: int, limit: int) -> list[Document]:
+    """Instances by the watermark of their first version, newest first.
+
+    That watermark never changes. By the current one a bulk update could lift an
+    instance over the ranges that are still to come.
+    """
+    query = Query(
+        And(
+            (
+                Prefix(("k",), "i|"),
+                Range(("sk",), low=doc.sort_key(start), high=doc.sort_key(end)),
+            )
+        ),
+        (Order(("sk",), descending=True),),
+        ("pk", "sk"),
+    )
+    rows: list[Document] = []
+    after: tuple[Scalar, ...] | None = None
+    while len(rows) < limit:
+        page = await runtime.documents.query(
+            containers.DICOM, query, limit=limit - len(rows), after=after
+        )
+        rows += page.documents
+        if page.after is None:
+            break
+        after = page.after
+    return rows
+
+
 async def batch(
-    runtime: Runtime, tags: Sequence[QueryTag], end: int, *, limit: int = PAGE
+    runtime: Runtime,
+    tags: Sequence[QueryTag],
+    end: int,
+    *,
+    start: int = 1,
+    limit: int = PAGE,
 ) -> ReindexReport:
-    """Indexes the `limit` newest instances with watermark <= end.
+    """Indexes the newest instances whose first watermark is from start to end.
 
     Args:
         runtime: The stores.
         tags: To be indexed.
         end: Highest watermark to look at.
+        start: Lowest watermark to look at.
         limit: How many instances.
     """
-    page = await runtime.documents.query(
-        containers.DICOM,
-        Query(
-            And((Prefix(("k",), "i|"), Range(("w",), low=1, high=end))),
-            (Order(("w",), descending=True),),
-            ("pk", "w"),
-        ),
-        limit=limit,
-    )
-    report = ReindexReport(len(page.documents))
+    rows = await _newest(runtime, start, end, limit)
+    report = ReindexReport(len(rows))
     studies: dict[str, list[str]] = {}
-    for row in page.documents:
+    for row in rows:
         studies.setdefault(row["pk"], []).append(row["id"])
-        report.lowest = int(row["w"])
+        report.lowest = int(row["sk"])
     for pk, ids in studies.items():
         for start in range(0, len(ids), CHUNK):
             report.errors += await index_instances(

@@ -1,6 +1,6 @@
 """What every service is handed: settings, stores, a clock and shared writers."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,3 +57,7 @@ class Runtime:
         await self.journal.close()
         await self.secrets.close()
         self.workers.close()
+
+
+Resolve = Callable[[], Awaitable[Runtime]]
+"""Gives the runtime of this process; whoever comes first makes it."""

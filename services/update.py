@@ -57,6 +57,18 @@ _FIELDS = (
 )
 
 
+class StudyLocked(Conflict):
+    """Another job is at work on the study.
+
+    Attributes:
+        job_id: Of that job.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("Another update of the study is under way.")
+        self.job_id = job_id
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A bulk update of one study."""
@@ -150,14 +162,14 @@ async def begin(job: Job) -> bool:
     """Locks the study for the job; False when there is no such study.
 
     Raises:
-        Conflict: Another job is at work on it.
+        StudyLocked: Another job is at work on it.
     """
 
     def lock(study: Document, _: StudyState) -> list[Operation] | None:
         if study.get("job") == job.id:
             return None
         if study.get("job") is not None:
-            raise Conflict("Another update of the study is under way.")
+            raise StudyLocked(study["job"])
         study["job"] = job.id
         return []
 
@@ -326,8 +338,12 @@ def _shorten_uris(elements: dict[str, Any]) -> None:
 
 
 async def flip(job: Job) -> int:
-    """Makes the staged versions current in one commit; how many instances changed."""
-    entries = await _staged_entries(job)
+    """Makes the staged versions current in one commit; how many instances changed.
+
+    Raises:
+        Conflict: The study was deleted meanwhile, or is too large.
+    """
+    entries, folded = await _staged_entries(job)
     if len(entries) > MAX_INSTANCES:
         raise Conflict(
             f"A study of more than {MAX_INSTANCES} instances is not updated."
@@ -350,21 +366,31 @@ async def flip(job: Job) -> int:
         return []
 
     if entries:
-        await _commit(
+        flipped = await _commit(
             job,
             change,
             series=series_ids,
             entries=entries,
             tags_version=registry.version,
         )
+        if not flipped and not await is_flipped(job):
+            raise Conflict("The study was deleted while it was updated.")
         await job.runtime.publisher.settled(job.pk)
         await job.runtime.documents.flush()
-    return len(entries)
+    return len(entries) + folded
 
 
-async def _staged_entries(job: Job) -> list[list[Any]]:
+async def is_flipped(job: Job) -> bool:
+    """Whether the staged versions are current and wait to be folded."""
+    study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
+    return study is not None and study.get("flipped") == job.id
+
+
+async def _staged_entries(job: Job) -> tuple[list[list[Any]], int]:
+    """Entries of the event for what is staged, and how many are folded already."""
     query = Query(Equals(("t",), "i"), (Order(("id",)),), ("t", "u", "next", "w", "uj"))
     entries: list[list[Any]] = []
+    folded = 0
     after: tuple[Scalar, ...] | None = None
     while True:
         page = await job.runtime.documents.query(
@@ -375,9 +401,9 @@ async def _staged_entries(job: Job) -> list[list[Any]]:
             if staged.get("job") == job.id:
                 entries.append([row["u"][1], row["u"][2], staged["w"]])
             elif row.get("uj") == job.id:
-                entries.append([row["u"][1], row["u"][2], row["w"]])
+                folded += 1
         if page.after is None:
-            return entries
+            return entries, folded
         after = page.after
 
 
@@ -508,4 +534,18 @@ async def abandon(job: Job) -> None:
             await job.runtime.blobs.delete(name)
         if after is None:
             break
+    await finish(job)
+
+
+async def settle(job: Job) -> None:
+    """Ends what a job left behind that nobody goes on with.
+
+    What has become current is folded, anything else is taken back.
+    """
+    if not await is_flipped(job):
+        await abandon(job)
+        return
+    after = await fold(job, None)
+    while after is not None:
+        after = await fold(job, after)
     await finish(job)

@@ -6,6 +6,7 @@ SDK's own is off, so one attempt is one request.
 """
 
 import asyncio
+import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from stores.azure_errors import (
 from stores.blob_names import check_name
 from stores.ports import BlobMissing, BlobProperties, BytesSource, Source
 from stores.usage import count_blob_call
+
+logger = logging.getLogger(__name__)
 
 SERVICE = "blob store"
 SINGLE_PUT_BYTES = 32 * 1024 * 1024
@@ -360,6 +363,7 @@ class AzureBlobs:
                     if refused is None:
                         raise
                     raise refused from error
+                logger.debug("%s: %s", type(error).__name__, fault.reason)
                 if not await patience.pause(fault.after_seconds):
                     raise unavailable(SERVICE, fault.reason) from error
 

@@ -7,9 +7,12 @@ change feed, cleanup list and blobs with each other and with what was acknowledg
 
 import hashlib
 import io
+import os
 import secrets
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,10 +137,21 @@ class Scenario:
     Attributes:
         before: Files that are there before it begins.
         act: Does it and records what was acknowledged; may be repeated.
+        touched: Start of the UIDs whose fate is open until it is acknowledged.
     """
 
     before: tuple[bytes, ...]
     act: Act
+    touched: str = "-"
+
+    def stored(self) -> dict[str, bytes]:
+        """What is there before, by SOP Instance UID."""
+        return {uids(content)[2]: content for content in self.before}
+
+    def untouched(self) -> dict[str, bytes]:
+        """What must be there however far the act came."""
+        kept = self.stored().items()
+        return {s: content for s, content in kept if not s.startswith(self.touched)}
 
 
 async def _store(runtime: Runtime, expected: Expected) -> None:
@@ -200,16 +214,28 @@ async def _fold(job: update.Job) -> None:
     assert await update.fold(job, None) is None
 
 
+def _deletion(before: tuple[bytes, ...], *scope: str) -> Scenario:
+    act = _delete(Scope(HERE, *scope))
+    return Scenario(before, act, _prefix(Scope(HERE, *scope)))
+
+
 SCENARIOS: dict[str, Scenario] = {
     "store": Scenario(STORED_BEFORE, _store),
-    "delete an instance": Scenario(
-        STORED_BEFORE, _delete(Scope(HERE, OLD, f"{OLD}.1", f"{OLD}.1.2"))
-    ),
-    "delete a series": Scenario(LARGE_STUDY, _delete(Scope(HERE, OLD, f"{OLD}.2"))),
-    "delete a study": Scenario(STORED_BEFORE, _delete(Scope(HERE, OLD))),
-    "delete a large study": Scenario(LARGE_STUDY, _delete(Scope(HERE, OLD))),
-    "update": Scenario(STORED_BEFORE, _update),
+    "delete an instance": _deletion(STORED_BEFORE, OLD, f"{OLD}.1", f"{OLD}.1.2"),
+    "delete a series": _deletion(LARGE_STUDY, OLD, f"{OLD}.2"),
+    "delete a study": _deletion(STORED_BEFORE, OLD),
+    "delete a large study": _deletion(LARGE_STUDY, OLD),
+    "update": Scenario(STORED_BEFORE, _update, f"{OLD}."),
 }
+
+
+@contextmanager
+def memory_folder(otherwise: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: closing SQLite waits for the disk."""
+    shared = Path("/dev/shm")
+    parent = shared if os.access(shared, os.W_OK) else otherwise
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
 
 
 def smaller_limits(monkeypatch: Any) -> None:
@@ -224,7 +250,7 @@ async def prepare(folder: Path, scenario: Scenario) -> Expected:
     results = await put(runtime, scenario.before)
     assert all(isinstance(result, Stored) for result in results)
     await runtime.close()
-    return Expected({uids(content)[2]: content for content in scenario.before})
+    return Expected(scenario.stored())
 
 
 async def act_until_acknowledged(

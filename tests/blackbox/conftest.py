@@ -3,7 +3,9 @@
 * `host(app, *arguments, **env)` runs `python -m localhost` on an app of tests/apps.
 * `serve(**env)` runs the product on a data folder of its own, settings by keyword.
 * `server` is one product server for the whole session.
-All give a `Running`: `.url`, `.process`, `.data`, `.log()`.
+* `api` is a client of it; `partitioned` of one with data partitions, `special` of one
+  with small limits, full validation, CORS and a public URL.
+All but the clients give a `Running`: `.url`, `.process`, `.data`, `.log()`.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api
 from blackbox.hosts import ROOT, Running, boot
 
 
@@ -62,6 +65,32 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
 def server(serve: Callable[..., Running]) -> Running:
     """The product with default settings, shared by all tests of the session."""
     return serve()
+
+
+@pytest.fixture(scope="session")
+def api(server: Running) -> Iterator[Api]:
+    with Api(server.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def partitioned(serve: Callable[..., Running]) -> Iterator[Api]:
+    with Api(serve(DICOM_DATA_PARTITIONS="true").url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def special(serve: Callable[..., Running]) -> Iterator[Api]:
+    running = serve(
+        DICOM_MAX_FILE_BYTES=str(FILE_LIMIT),
+        DICOM_MAX_TRANSCODE_BYTES=str(TRANSCODE_LIMIT),
+        DICOM_FULL_VALIDATION="true",
+        DICOM_BLANK_PREAMBLE="true",
+        DICOM_CORS_ORIGINS=f"{ORIGIN},https://other.example.org",
+        DICOM_PUBLIC_URL=PUBLIC_URL,
+    )
+    with Api(running.url) as client:
+        yield client
 
 
 def _stop_all(started: list[Running]) -> None:

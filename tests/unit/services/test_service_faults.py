@@ -5,9 +5,7 @@ Crashes at the same points are in tests/blackbox/test_crashes.py.
 """
 
 import asyncio
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +24,7 @@ from scenarios import (
     act_until_acknowledged,
     check,
     file,
+    memory_folder,
     open_runtime,
     prepare,
     put,
@@ -56,12 +55,8 @@ async def count_calls(folder: Path, scenario: Scenario, expected: Expected) -> i
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: closing SQLite waits for the disk."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        dir=shared if os.access(shared, os.W_OK) else tmp_path
-    ) as folder:
-        yield Path(folder)
+    with memory_folder(tmp_path) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("fault", SURVIVABLE)

@@ -1,0 +1,26 @@
+"""How often durable activities are repeated, and how orchestrators wait."""
+
+from datetime import timedelta
+from typing import Any
+
+import azure.durable_functions as df
+
+FIRST_RETRY_MILLISECONDS = 5000
+MAX_ATTEMPTS = 4
+BACK_OFF_SECONDS = (5, 15, 45)
+"""Pauses before the repetitions of what failed in a fan-out."""
+
+STEPS = 40
+"""Sequential steps of a generation; replay costs the square of them."""
+
+
+def retry_options() -> df.RetryOptions:
+    """Of a single activity that raises."""
+    return df.RetryOptions(FIRST_RETRY_MILLISECONDS, MAX_ATTEMPTS)
+
+
+def after(context: df.DurableOrchestrationContext, seconds: float) -> Any:
+    """A durable timer."""
+    return context.create_timer(
+        context.current_utc_datetime + timedelta(seconds=seconds)
+    )
