@@ -173,9 +173,7 @@ async def _find(call: Call, operation_id: str) -> Operation | None:
     else:
         status = _STATUSES[runtime_status]
     shown = _plain(instance.custom_status)
-    progress = (
-        Progress.from_json(shown) if shown else _FIRST_PROGRESS[type](checkpoint)
-    )
+    progress = Progress.from_json(shown) if shown else _FIRST_PROGRESS[type](checkpoint)
     return Operation(
         id=operation_id,
         type=type,

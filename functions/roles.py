@@ -127,7 +127,7 @@ def _role(row: Any, where: str, errors: list[str]) -> Role:
         errors.append(f'{where}: "name" must be a text without blanks')
         name = ""
     granted = _actions(row, "dataActions", where, errors)
-    if not granted:
+    if row.get("dataActions", []) == []:
         errors.append(f'{where}: "dataActions" must not be empty')
     refused = _actions(row, "notDataActions", where, errors)
     return Role(name, granted & ~refused, _scopes(row, where, errors))

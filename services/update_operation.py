@@ -292,9 +292,7 @@ async def _abandon(job: update.Job, lane: Lane, _: IsEnded) -> Lane:
     ]
     if lane.more:
         messages.append("More instances of the study failed than are listed here.")
-    await operations.add_errors(
-        job.runtime, job.id, f"{lane.study:06d}", messages
-    )
+    await operations.add_errors(job.runtime, job.id, f"{lane.study:06d}", messages)
     await update.abandon(job)
     return replace(lane, outcome=FAILED)
 
