@@ -24,7 +24,7 @@ COMPRESSED = {".js", ".css", ".wasm", ".svg", ".json", ".html"}
 LEFT_OUT = ("ort/", ".map")  # AI runtime of 136 MB and source maps: never requested
 FETCH_SECONDS = 600
 
-# By kind of file: where OHIF names its own files from the root of the site, and a repair.
+# By kind of file: where OHIF names its own files from the site's root, and a repair.
 REWRITES = {
     ".html": ((r'((?:href|src|content|PUBLIC_URL)=")/(?!/)', rf"\g<1>{PREFIX}"),),
     ".css": ((r"url\((['\"]?)/(?!/)", rf"url(\g<1>{PREFIX}"),),

@@ -1,1 +1,1 @@
-"""The pure core: bytes and values in, values out. No clock, environment, log, socket or file."""
+"""The pure core: bytes and values in, values out; no clock, log, socket or file."""

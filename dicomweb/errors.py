@@ -11,7 +11,7 @@
     ├─ PayloadTooLarge               413     multipart limits
     ├─ UnsupportedMediaType          415     media_types, multipart
     ├─ TooManyRequests               429     functions/auth
-    ├─ MalformedInstance             –       becomes a Refused, never reaches HTTP
+    ├─ MalformedInstance             -       becomes a Refused, never reaches HTTP
     └─ StoreUnavailable              503     stores (throttled, timed out, 5xx)
 
 The message is a sentence for the client: no patient data, quoted values cut at 64

@@ -128,6 +128,7 @@ class Route:
             where `versions` is empty.
         audit: What the audit log calls it; None where it is not audited.
         versions: Those that have it; empty where the path has no version.
+        absent_from: Those of them in which it is 404 all the same.
         in_partitions: Whether the data belong to a partition.
         creates_partition: Whether a missing partition is made.
         anonymous: Whether it answers without a token even with security on.
@@ -141,6 +142,7 @@ class Route:
     permission: Permission
     audit: str | None
     versions: tuple[str, ...] = VERSIONS
+    absent_from: tuple[str, ...] = ()
     in_partitions: bool = False
     creates_partition: bool = False
     anonymous: bool = False

@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from dicomweb.errors import (
     DicomwebError,
     InvalidRequest,
+    NotFound,
     StoreUnavailable,
     TooManyRequests,
     Unauthenticated,
@@ -197,7 +198,11 @@ async def _prepare(
 
     Raises:
         InvalidRequest: The query string or the partition is not allowed.
+        NotFound: The version has no such route.
     """
+    version = request.path_params.get("version", "").lower()
+    if version in route.absent_from:
+        raise NotFound("", code="NotInVersion")
     if _FORBIDDEN_QUERY.search(request.url.query):
         raise InvalidRequest("The query string included invalid characters.")
     partition = Partition(DEFAULT_PARTITION)
@@ -209,7 +214,7 @@ async def _prepare(
         request=request,
         runtime=runtime,
         route=route,
-        version=request.path_params.get("version", "").lower(),
+        version=version,
         partition=partition,
         root=root,
         request_id=request_id,

@@ -8,12 +8,11 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from dicomweb import change_feed, query
-from dicomweb.media_types import DICOM, DICOM_JSON, OCTET_STREAM
-from functions.call import VERSIONS, Call, Route
+from functions.call import Call, Route
+from functions.openapi_kinds import KINDS
+from functions.openapi_parts import Object, content
+from functions.openapi_schemas import SCHEMAS
 from functions.representations import json_response, text_response
-
-Object = dict[str, Any]
 
 _PARAMETER = re.compile(r"\{\*?([a-z]+)\}")
 _UID = {"type": "string", "pattern": r"^[0-9.]{0,63}[0-9] *$"}
@@ -27,6 +26,11 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, Object]] = {
     ),
     "frame": ("Frame number, from 1", {"type": "integer", "minimum": 1}),
     "path": ("Tag path of the element", {"type": "string", "pattern": "^[0-9A-F/]+$"}),
+    "tag": ("Keyword or 8 hex digits of the tag", {"type": "string"}),
+    "operation": (
+        "Id of the operation",
+        {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    ),
     "partition": (
         "Name of the data partition",
         {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
@@ -57,7 +61,7 @@ def describe(routes: tuple[Route, ...], version: str, *, partitions: bool) -> Ob
     """
     paths: dict[str, Object] = {}
     for route in routes:
-        if version not in route.versions:
+        if version not in route.versions or version in route.absent_from:
             continue
         scope = "/partitions/{partition}" if route.in_partitions and partitions else ""
         template = f"/{version}{scope}/{route.path}".replace("{*", "{")
@@ -75,8 +79,8 @@ def describe(routes: tuple[Route, ...], version: str, *, partitions: bool) -> Ob
         },
         "paths": paths,
         "components": {
-            "schemas": _SCHEMAS,
-            "responses": {"Error": _content("text/plain", {"type": "string"}, _ERROR)},
+            "schemas": SCHEMAS,
+            "responses": {"Error": content("text/plain", {"type": "string"}, _ERROR)},
         },
     }
 
@@ -85,7 +89,7 @@ _ERROR = "The request failed; the text says why."
 
 
 def _operation(route: Route, template: str, version: str) -> Object:
-    kind = _KINDS[route.audit or ""](route, version)
+    kind = KINDS[route.audit or ""](route, version)
     return {
         "operationId": route.name,
         "tags": [route.audit],
@@ -109,262 +113,6 @@ def _path_parameters(template: str) -> list[Object]:
         }
         for name in _PARAMETER.findall(template)
     ]
-
-
-def _content(media_type: str, schema: Object, description: str) -> Object:
-    return {"description": description, "content": {media_type: {"schema": schema}}}
-
-
-def _ref(name: str) -> Object:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _in_query(name: str, schema: Object, description: str) -> Object:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _in_header(name: str, schema: Object, description: str) -> Object:
-    return {"name": name, "in": "header", "description": description, "schema": schema}
-
-
-_DATA_SETS = {"type": "array", "items": _ref("DataSet")}
-_BINARY = {"type": "string", "format": "binary"}
-_NOTHING = {"description": "Nothing was found."}
-_NOT_MODIFIED = {"description": "The client has this version already."}
-
-
-# --- kinds of operations ---------------------------------------------------------
-
-
-def _store(_route: Route, _version: str) -> Object:
-    def answer(description: str) -> Object:
-        return _content(DICOM_JSON, _ref("DataSet"), description)
-
-    return {
-        "summary": "Store instances",
-        "requestBody": {
-            "required": True,
-            "content": {
-                DICOM: {"schema": _BINARY},
-                'multipart/related; type="application/dicom"': {"schema": _BINARY},
-            },
-        },
-        "responses": {
-            "200": answer("All instances were stored."),
-            "202": answer("Some were refused, or stored with warnings."),
-            "204": {"description": "There were no instances."},
-            "409": answer("No instance was stored."),
-        },
-    }
-
-
-def _search(route: Route, _version: str) -> Object:
-    limit: Object = {"type": "integer", "minimum": 1, "maximum": query.MAX_LIMIT}
-    offset: Object = {"type": "integer", "minimum": 0, "maximum": query.MAX_OFFSET}
-    return {
-        "summary": "Search",
-        "parameters": [
-            _in_query("limit", {**limit, "default": query.DEFAULT_LIMIT}, "Page size"),
-            _in_query("offset", {**offset, "default": 0}, "Results to leave out"),
-            _in_query("fuzzymatching", {"type": "boolean"}, "Names word by word"),
-            _in_query("includefield", {"type": "string"}, "Attributes to return too"),
-            *(
-                _in_query(name, {"type": "string"}, "Attribute to search by")
-                for name in _SEARCH_EXAMPLES.get(route.name, ())
-            ),
-        ],
-        "responses": {
-            "200": _content(DICOM_JSON, _DATA_SETS, "The results, newest first."),
-            "204": _NOTHING,
-        },
-    }
-
-
-_STUDY_KEYS = ("PatientID", "PatientName", "StudyDate", "AccessionNumber")
-_SEARCH_EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "SearchForStudies": (*_STUDY_KEYS, "ModalitiesInStudy"),
-    "SearchForSeries": (*_STUDY_KEYS, "Modality"),
-    "SearchForInstances": (*_STUDY_KEYS, "Modality", "SOPInstanceUID"),
-    "SearchForStudySeries": ("Modality", "SeriesInstanceUID"),
-    "SearchForStudyInstances": ("Modality", "SOPInstanceUID"),
-    "SearchForSeriesInstances": ("SOPInstanceUID",),
-}
-
-
-def _retrieve(_route: Route, _version: str) -> Object:
-    whole = {
-        "multipart/related": {"schema": _BINARY},
-        DICOM: {"schema": _BINARY},
-        OCTET_STREAM: {"schema": _BINARY},
-    }
-    return {
-        "summary": "Retrieve",
-        "responses": {
-            "200": {"description": "The bytes, as negotiated.", "content": whole},
-            "206": {"description": "The range asked for.", "content": whole},
-            "304": _NOT_MODIFIED,
-        },
-    }
-
-
-def _retrieve_metadata(_route: Route, _version: str) -> Object:
-    return {
-        "summary": "Retrieve metadata",
-        "parameters": [
-            _in_header("If-None-Match", {"type": "string"}, "ETag of an earlier answer")
-        ],
-        "responses": {
-            "200": _content(DICOM_JSON, _DATA_SETS, "One data set per instance."),
-            "304": _NOT_MODIFIED,
-        },
-    }
-
-
-def _retrieve_rendered(_route: Route, _version: str) -> Object:
-    image = {"image/jpeg": {"schema": _BINARY}, "image/png": {"schema": _BINARY}}
-    return {
-        "summary": "Retrieve an image",
-        "parameters": [
-            _in_query(
-                "quality", {"type": "integer", "minimum": 1, "maximum": 100}, "Of JPEG"
-            )
-        ],
-        "responses": {"200": {"description": "The image.", "content": image}},
-    }
-
-
-def _delete(_route: Route, _version: str) -> Object:
-    return {
-        "summary": "Delete",
-        "responses": {"204": {"description": "It is deleted."}},
-    }
-
-
-def _change_feed(route: Route, version: str) -> Object:
-    with_metadata = _in_query("includeMetadata", {"type": "boolean"}, "With metadata")
-    entry = _ref("ChangeFeedEntry")
-    if route.name == "ReadLatestChange":
-        return {
-            "summary": "Read the latest entry",
-            "parameters": [with_metadata],
-            "responses": {
-                "200": _content("application/json", entry, "The latest entry."),
-                "204": _NOTHING,
-            },
-        }
-    is_second = version == VERSIONS[-1]
-    most = 200 if is_second else 100
-    instant = {"type": "string", "format": "date-time"}
-    window = [
-        _in_query("startTime", instant, "From, inclusive"),
-        _in_query("endTime", instant, "To, exclusive"),
-    ]
-    offset = {"type": "integer", "minimum": 0, "maximum": change_feed.MAX_SEQUENCE}
-    limit = {"type": "integer", "minimum": 1, "maximum": most}
-    entries = {"type": "array", "items": entry}
-    return {
-        "summary": "Read the change feed",
-        "parameters": [
-            *(window if is_second else ()),
-            _in_query("offset", offset, "Entries to leave out"),
-            _in_query("limit", limit, "Page size"),
-            with_metadata,
-        ],
-        "responses": {"200": _content("application/json", entries, "The entries.")},
-    }
-
-
-def _list_partitions(_route: Route, _version: str) -> Object:
-    listed = {"type": "array", "items": _ref("Partition")}
-    return {
-        "summary": "List the data partitions",
-        "responses": {"200": _content("application/json", listed, "All of them.")},
-    }
-
-
-_KINDS = {
-    "store": _store,
-    "query": _search,
-    "retrieve": _retrieve,
-    "retrieve-metadata": _retrieve_metadata,
-    "retrieve-rendered": _retrieve_rendered,
-    "delete": _delete,
-    "change-feed": _change_feed,
-    "partition": _list_partitions,
-}
-
-
-# --- schemas ---------------------------------------------------------------------
-
-_TEXT = {"type": "string"}
-_VALUE = {
-    "anyOf": [
-        {"type": ["string", "number", "null"]},
-        {
-            "type": "object",
-            "properties": {
-                "Alphabetic": _TEXT,
-                "Ideographic": _TEXT,
-                "Phonetic": _TEXT,
-            },
-            "additionalProperties": False,
-        },
-        _ref("DataSet"),
-    ]
-}
-_SCHEMAS: Object = {
-    "DataSet": {
-        "description": "A DICOM JSON object (PS3.18 Annex F).",
-        "type": "object",
-        "propertyNames": {"pattern": "^[0-9A-F]{8}$"},
-        "additionalProperties": _ref("Element"),
-    },
-    "Element": {
-        "type": "object",
-        "required": ["vr"],
-        "properties": {
-            "vr": {"type": "string", "pattern": "^[A-Z]{2}$"},
-            "Value": {"type": "array", "items": _VALUE},
-            "BulkDataURI": _TEXT,
-            "InlineBinary": _TEXT,
-        },
-        "additionalProperties": False,
-    },
-    "ChangeFeedEntry": {
-        "type": "object",
-        "required": [
-            "sequence",
-            "partitionName",
-            "studyInstanceUid",
-            "seriesInstanceUid",
-            "sopInstanceUid",
-            "action",
-            "timestamp",
-            "state",
-        ],
-        "properties": {
-            "sequence": {"type": "integer", "minimum": 1},
-            "partitionName": _TEXT,
-            "studyInstanceUid": _TEXT,
-            "seriesInstanceUid": _TEXT,
-            "sopInstanceUid": _TEXT,
-            "action": {"enum": [each.value for each in change_feed.Action]},
-            "timestamp": {"type": "string", "format": "date-time"},
-            "state": {"enum": [each.value for each in change_feed.State]},
-            "metadata": _ref("DataSet"),
-        },
-        "additionalProperties": False,
-    },
-    "Partition": {
-        "type": "object",
-        "required": ["partitionKey", "partitionName", "createdDate"],
-        "properties": {
-            "partitionKey": {"type": "integer", "minimum": 1},
-            "partitionName": _TEXT,
-            "createdDate": {"type": "string", "format": "date-time"},
-        },
-    },
-}
 
 
 def _yaml(value: Any, indent: int = 0) -> list[str]:

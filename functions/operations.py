@@ -102,7 +102,7 @@ async def resume_reindex(runtime: Runtime, client: Any) -> None:
         client: Of Durable Functions.
     """
     registry = await runtime.tags.read()
-    for operation_id in {tag.operation_id for tag in registry.tags} - {None}:
+    for operation_id in {t.operation_id for t in registry.tags if t.operation_id}:
         instance = await client.get_status(operation_id)
         if not instance:
             tags = query_tags.brought_in_by(registry, operation_id)

@@ -285,6 +285,7 @@ OPERATIONS = (
         update.bulk_update,
         Permission.WRITE,
         "update-study",
+        absent_from=("v1.0-prerelease", "v1"),
         in_partitions=True,
         durable=True,
     ),

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from dicomweb import update as rules
-from dicomweb.errors import InvalidRequest, NotFound, quoted
+from dicomweb.errors import InvalidRequest, quoted
 from functions.call import Call
 from functions.json_body import json_body
 from functions.operations import accepted, check_enabled, start
@@ -17,8 +17,6 @@ _SWITCH = {"true": True, "false": False}
 async def bulk_update(call: Call) -> Response:
     """Starts the update; with `dryRun=true` says what it would change."""
     check_enabled(call)
-    if call.version_number < 2:
-        raise NotFound("", code="NotInVersion")
     is_dry = _is_dry_run(call)
     try:
         request = rules.parse(await json_body(call))

@@ -1,0 +1,1 @@
+"""Durable triggers: orchestrators, and activities that call one service each."""

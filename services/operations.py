@@ -199,7 +199,7 @@ async def add_errors(
     Args:
         runtime: The stores.
         operation_id: Whose errors.
-        about: What they are about, unique in the operation, without `/`, `\\`, `#`, `?`.
+        about: What they are about, unique in the operation; a part of a key.
         messages: For the client.
     """
     row = JournalRow(at=_ERRORS_AT, id=about, data={"messages": messages})

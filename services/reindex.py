@@ -139,9 +139,9 @@ async def batch(
         studies.setdefault(row["pk"], []).append(row["id"])
         report.lowest = int(row["sk"])
     for pk, ids in studies.items():
-        for start in range(0, len(ids), CHUNK):
+        for first in range(0, len(ids), CHUNK):
             report.errors += await index_instances(
-                runtime, pk, ids[start : start + CHUNK], tags
+                runtime, pk, ids[first : first + CHUNK], tags
             )
     return report
 

@@ -1,1 +1,1 @@
-"""Adapters to the index and to the blobs; the only code that knows a database or a disk."""
+"""Adapters to index and blobs; the only code that knows a database or a disk."""

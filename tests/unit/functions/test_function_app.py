@@ -29,7 +29,8 @@ import function_app
 functions = {{}}
 for function in function_app.app.get_functions():
     bindings = json.loads(function.get_function_json())["bindings"]
-    functions[function.get_function_name()] = bindings[0]
+    trigger = next(each for each in bindings if each["type"].endswith("Trigger"))
+    functions[function.get_function_name()] = trigger
 heavy = [name for name in {HEAVY} if name in sys.modules]
 print(json.dumps({{"functions": functions, "heavy": heavy}}))
 """

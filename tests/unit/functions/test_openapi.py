@@ -16,10 +16,11 @@ def test_the_description_can_be_used_by_others(version, partitions):
     document = describe(DESCRIBED, version, partitions=partitions)
     schema = schemathesis.openapi.from_dict(document)
     operations = [operation.ok() for operation in schema.get_all_operations()]
-    assert len(operations) == len(DESCRIBED)
+    here = [route for route in DESCRIBED if version not in route.absent_from]
+    assert len(operations) == len(here)
     assert all(operation.path.startswith(f"/{version}/") for operation in operations)
     named = sum("/partitions/{partition}/" in each.path for each in operations)
-    assert named == (sum(r.in_partitions for r in DESCRIBED) if partitions else 0)
+    assert named == (sum(r.in_partitions for r in here) if partitions else 0)
 
 
 async def test_yaml_and_json_say_the_same(server):

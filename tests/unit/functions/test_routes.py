@@ -17,6 +17,8 @@ EXAMPLES = {
     "partition": "my.partition",
     "document": "api.yaml",
     "path": "00081140/0/00880200",
+    "tag": "00080070",
+    "operation": "0123456789abcdef0123456789abcdef",
     "ignored": "",
 }
 FUNCTIONS = http_functions()
