@@ -7,7 +7,7 @@ from blackbox.rules import RULES
 FOLDER = Path(__file__).parents[1] / "blackbox"
 
 
-def tests_by_rule() -> dict[str, list[str]]:
+def covering_tests() -> dict[str, list[str]]:
     """Names of the test functions that carry each rule's number."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(FOLDER.glob("test_api_*.py")):
@@ -26,11 +26,11 @@ def tests_by_rule() -> dict[str, list[str]]:
 
 
 def test_every_rule_has_a_black_box_test_and_every_number_is_a_rule():
-    by_rule = tests_by_rule()
+    by_rule = covering_tests()
     assert [number for number in RULES if number not in by_rule] == []
     assert [number for number in by_rule if number not in RULES] == []
 
 
 def test_only_tests_that_run_count():
-    names = {name for names in tests_by_rule().values() for name in names}
+    names = {name for names in covering_tests().values() for name in names}
     assert [name for name in names if not name.startswith("test_")] == []
