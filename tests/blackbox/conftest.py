@@ -5,7 +5,10 @@
 * `server` is one product server for the whole session.
 * `api` is a client of it; `partitioned` of one with data partitions, `special` of one
   with small limits, full validation, CORS and a public URL.
-All but the clients give a `Running`: `.url`, `.process`, `.data`, `.log()`.
+All but the clients give a `Running`: `.url`, `.process`, `.data`, `.settings`, `.log()`.
+
+`TEST_STACK=emulated` runs the product on the emulators of Cosmos DB and Blob
+Storage, a database and a blob container for each server.
 """
 
 import contextlib
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api
 from blackbox.hosts import ROOT, Running, boot
+from blackbox.stacks import SettingsOf, stack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +46,16 @@ def host(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+def settings_of() -> Iterator[SettingsOf]:
+    """The settings of the store that belongs to a server's folder."""
+    with stack() as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def serve(
+    tmp_path_factory: pytest.TempPathFactory, settings_of: SettingsOf
+) -> Iterator[Callable[..., Running]]:
     """Starts product servers; keyword arguments are settings.
 
     `workers=` and `data=` (to continue on a folder) are no settings. All servers end
@@ -52,7 +65,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ru
 
     def start(*, workers: int = 1, data: Path | None = None, **env: str) -> Running:
         folder = data or tmp_path_factory.mktemp("server")
-        settings = {"DICOM_SAMPLE": "0", "DICOM_DATA": str(folder / "dicom"), **env}
+        settings = {"DICOM_SAMPLE": "0", **settings_of(folder), **env}
         running = boot(ROOT, folder, "--workers", str(workers), **settings)
         started.append(running)
         return running

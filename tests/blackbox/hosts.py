@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,14 @@ class Running:
         process: The parent process (the only one with `--workers 1`).
         data: The folder of all its state.
         log_path: What it wrote to standard error.
+        settings: The environment variables that it was given.
     """
 
     url: str
     process: subprocess.Popen[bytes]
     data: Path
     log_path: Path
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
@@ -90,7 +92,7 @@ def boot(
     except TimeoutError as error:
         Running("", process, data, log_path).kill()
         pytest.fail(f"{error}\n{log_path.read_text()}")
-    return Running(url, process, data, log_path)
+    return Running(url, process, data, log_path, env)
 
 
 def _wait_for_url(process: subprocess.Popen[bytes]) -> str:
