@@ -21,16 +21,17 @@ class Proxy:
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        there_reader, there_writer = await asyncio.open_connection(
-            self._host, self._port
-        )
+        there = await asyncio.open_connection(self._host, self._port)
         try:
             while head := await self._head(reader):
-                await self._one(head, reader, writer, there_reader, there_writer)
+                if there[0].at_eof():  # Azurite closes what was idle for 5 s
+                    there[1].close()
+                    there = await asyncio.open_connection(self._host, self._port)
+                await self._one(head, reader, writer, *there)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            for each in (writer, there_writer):
+            for each in (writer, there[1]):
                 each.close()
                 await asyncio.gather(each.wait_closed(), return_exceptions=True)
 
