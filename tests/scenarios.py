@@ -42,9 +42,11 @@ CHANGE = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "After^The^Update"}]
 MANY = 8
 
 
-def open_runtime(folder: Path, faults: Faults | None = None) -> Runtime:
+def open_runtime(
+    folder: Path, faults: Faults | None = None, *, durability: str = "process-crash"
+) -> Runtime:
     """The services on the embedded stores of the folder, faults in front of them."""
-    settings = Settings(data=folder, durability="process-crash")
+    settings = Settings(data=folder, durability=durability)
     stores = connect.connect(settings)
     documents, blobs = stores.documents, stores.blobs
     if faults is not None:

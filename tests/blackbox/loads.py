@@ -6,6 +6,7 @@ may end anywhere. Files are made from one template by replacing UIDs.
 
 import asyncio
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -17,6 +18,8 @@ from typing import Any
 from data import file_of, item, new_uid
 from pydicom.uid import CTImageStorage
 
+FULL = os.environ.get("FULL") == "1"
+"""Whether to take the time for the whole of what a shorter run only samples."""
 BOUNDARY = "loads-of-parts"
 STOW_HEADERS = {
     "Content-Type": f'multipart/related; type="application/dicom"; boundary={BOUNDARY}',
@@ -262,11 +265,19 @@ class FeedReader:
     """Follows the change feed; every entry is checked once.
 
     Attributes:
+        sequence: The last that was read.
         told: SOP Instance UIDs of Create entries by study.
     """
 
     sequence: int = 0
     told: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    async def begin(self, connection: Connection) -> "FeedReader":
+        """Passes over what is there already, on a server that others use too."""
+        answer = await connection.request("GET", "/v1/changefeed/latest")
+        if answer.status == 200:
+            self.sequence = {k.lower(): v for k, v in answer.json().items()}["sequence"]
+        return self
 
     async def follow(self, connection: Connection) -> None:
         while True:

@@ -1,6 +1,6 @@
-"""kill -9 at random moments, and a crash before and after every write to a store.
+"""kill -9 at random moments, and an end of the process at every step of each write.
 
-`FULL=1` makes it 100 kills instead of 25.
+`FULL=1` makes it 100 kills instead of 8, and a step of every SQL statement.
 """
 
 import asyncio
@@ -14,7 +14,15 @@ from random import Random
 
 import pytest
 from blackbox.hosts import ROOT, Running
-from blackbox.loads import FeedReader, Sent, Uids, agree, healthy, store_until_lost
+from blackbox.loads import (
+    FULL,
+    FeedReader,
+    Sent,
+    Uids,
+    agree,
+    healthy,
+    store_until_lost,
+)
 from scenarios import (
     SCENARIOS,
     TO_STORE,
@@ -29,7 +37,7 @@ from scenarios import (
     uids,
 )
 
-KILLS = 100 if os.environ.get("FULL") == "1" else 25
+KILLS = 100 if FULL else 8
 STREAMS = 16
 SEED = 20260101
 
@@ -59,6 +67,7 @@ async def test_kill_9_under_16_streams_loses_halves_and_doubles_nothing(
         except AssertionError as error:
             error.add_note(f"after kill {kill + 1}\n{running.log()[-2000:]}")
             raise
+    print(f"{KILLS} kills, {len(sent.acknowledged)} instances acknowledged")
     assert len(sent.acknowledged) > 10 * KILLS, "too little was stored to matter"
     assert sent.statuses <= {200}
     await agree(running.port, sent, feed, everything)
@@ -77,10 +86,39 @@ async def test_a_crash_at_any_write_leaves_a_whole_store(
 ) -> None:
     """The process really ends, before and after each write; others open its folder."""
     smaller_limits(monkeypatch)
-    scenario = SCENARIOS[name]
-    await prepare(memory / "template", scenario)
+    await prepare(memory / "template", SCENARIOS[name])
     crashed = await asyncio.to_thread(crash_everywhere, name, memory)
     assert len(crashed) > 12
+    await check_all(crashed, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("store", ()),
+        ("store", ("--spooled",)),
+        ("delete an instance", ()),
+        ("delete a large study", ()),
+    ],
+)
+@pytest.mark.timeout(1200 if FULL else 120)
+async def test_an_end_before_any_step_on_the_disk_leaves_a_whole_store(
+    name: str, options: tuple[str, ...], memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, but before each system call and at each end of a transaction."""
+    smaller_limits(monkeypatch)
+    await prepare(memory / "template", SCENARIOS[name])
+    crashed = await asyncio.to_thread(
+        crash_everywhere, name, memory, "--steps", *options
+    )
+    met = {folder.name.partition("-")[2] for folder in crashed}
+    assert met >= {"rename", "fsync", "fdatasync", "BEGIN", "COMMIT"}
+    await check_all(crashed, name)
+
+
+async def check_all(crashed: list[Path], name: str) -> None:
+    """Other processes find the folders whole, and can go on in them."""
+    scenario = SCENARIOS[name]
     for folder in crashed:
         expected = acknowledged_before(folder, scenario)
         runtime = open_runtime(folder)
@@ -89,6 +127,7 @@ async def test_a_crash_at_any_write_leaves_a_whole_store(
                 await check(runtime, expected)
             await act_until_acknowledged(runtime, scenario, expected)
             await check(runtime, expected)
+            assert staged_files(folder) == []
         except BaseException as error:
             error.add_note(f"crashed at call {folder.name}")
             raise
@@ -96,10 +135,17 @@ async def test_a_crash_at_any_write_leaves_a_whole_store(
             await runtime.close()
 
 
-def crash_everywhere(name: str, folder: Path) -> list[Path]:
+def staged_files(folder: Path) -> list[Path]:
+    """What waits to be renamed, of this process or a dead one."""
+    staged = (folder / "blobs" / ".tmp").glob("*/*")
+    return [path for path in staged if path.name != "lock"]
+
+
+def crash_everywhere(name: str, folder: Path, *options: str) -> list[Path]:
     """The folders that crashed processes left behind."""
+    template = folder / "template"
     ended = subprocess.run(
-        [sys.executable, "tests/crashing.py", name, folder / "template", folder],
+        [sys.executable, "tests/crashing.py", name, template, folder, *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         capture_output=True,
