@@ -48,6 +48,7 @@ class ErrorCode(IntEnum):
     DATE_TIME = 1300
     TIME = 1400
     INTEGER_STRING = 1500
+    DECIMAL_STRING = 1501  # ours: the .NET server has no query tags of this VR
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +358,11 @@ _FORMATS: dict[str, tuple[Callable[[str], bool], ErrorCode, str]] = {
         _is_integer_string,
         ErrorCode.INTEGER_STRING,
         "is not an integer of 32 bits",
+    ),
+    "DS": (
+        lambda text: matching.decimal_form(text, "DS") is not None,
+        ErrorCode.DECIMAL_STRING,
+        "is not a decimal number",
     ),
     "UI": (
         is_valid_uid,

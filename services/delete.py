@@ -149,6 +149,7 @@ async def _delete_rows(
     )
     manifest = doc.deleted_manifest_name(pk, event)
     event["blobs"] = [*names, manifest]
+    event["first"] = [row["ow"] for row in rows]
     body = orjson.dumps([[row["id"], row["ow"], row["w"]] for row in rows])
     if rows:
         await runtime.blobs.put([(manifest, BytesSource(body))])

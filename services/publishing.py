@@ -42,6 +42,8 @@ _PAGE = 200
 
 
 IndexAgain = Callable[[str, Sequence[str], Sequence[QueryTag]], Awaitable[None]]
+ForgetErrors = Callable[[Sequence[int]], Awaitable[None]]
+"""Gets the first watermarks of instances that were deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Publisher:
         self._has_healed = False
         self.finish_delete: Callable[[str], Awaitable[None]] = _no_delete
         self.index_again: IndexAgain = _no_index
+        self.forget_errors: ForgetErrors = _no_forgetting
 
     def publish(self, commit: Commit) -> None:
         """Starts publishing, after earlier commits of the same study."""
@@ -179,6 +182,8 @@ class Publisher:
         for event in events:
             if event["action"] == doc.DELETE_ACTION:
                 await self._list_for_cleanup(pk, event)
+                if event.get("first"):
+                    await self.forget_errors(event["first"])
         deleting = study["state"] == doc.DELETING
         return [e["id"] for e in events if not (deleting and "hold" in e)]
 
@@ -317,6 +322,10 @@ class Publisher:
 
 async def _no_index(pk: str, ids: Sequence[str], tags: Sequence[QueryTag]) -> None:
     raise RuntimeError(f"nobody indexes {len(ids)} of {pk} by {len(tags)} tags")
+
+
+async def _no_forgetting(watermarks: Sequence[int]) -> None:
+    raise RuntimeError(f"nobody forgets the errors of {len(watermarks)} instances")
 
 
 async def _no_delete(pk: str) -> None:

@@ -15,7 +15,8 @@ from dicomweb.validation import ErrorCode
 from services.reindex import TagError
 from services.runtime import Runtime
 from services.tag_registry import Registry
-from stores.ports import JournalRow
+from stores import containers
+from stores.ports import In, JournalRow, Query
 
 
 class ReindexActive(Conflict):
@@ -200,18 +201,24 @@ async def delete(runtime: Runtime, path: str) -> None:
     tag = await find(runtime, path)
 
     def change(registry: Registry) -> Registry | None:
-        if registry.find(path) is None:
+        if registry.with_key(tag.key) is None:
             return None
-        return replace(registry, tags=tuple(t for t in registry.tags if t.path != path))
+        return replace(
+            registry, tags=tuple(t for t in registry.tags if t.key != tag.key)
+        )
 
     await runtime.tags.change(change)
     await runtime.journal.purge(error_kind(tag))
 
 
+# --- errors --------------------------------------------------------------------------
+
+
 async def record_errors(runtime: Runtime, errors: Iterable[TagError]) -> None:
     """Keeps what could not be indexed; the first error of a tag disables queries.
 
-    Recording an error again changes nothing.
+    Recording an error again changes nothing. Errors of instances that were deleted
+    meanwhile are not kept.
     """
     by_tag: dict[int, list[TagError]] = {}
     for error in errors:
@@ -221,33 +228,86 @@ async def record_errors(runtime: Runtime, errors: Iterable[TagError]) -> None:
     registry = await runtime.tags.read()
     for tag in registry.tags:
         found = by_tag.get(tag.key, [])
-        if found:
-            await runtime.journal.put(
-                error_kind(tag), [_row(runtime, e) for e in found]
-            )
-            await _count_errors(runtime, tag)
+        if not found:
+            continue
+        await runtime.journal.put(error_kind(tag), [_row(runtime, e) for e in found])
+        if tag.error_count == 0:
+            await count_errors(runtime, tag)
+    await _drop_dead(runtime, [error for found in by_tag.values() for error in found])
 
 
-async def _count_errors(runtime: Runtime, tag: QueryTag) -> None:
-    count = 0
+async def _drop_dead(runtime: Runtime, errors: Sequence[TagError]) -> None:
+    """Forgets errors of instances that are gone.
+
+    Whoever deletes an instance forgets its errors after the commit, if it sees any
+    tag with errors. So an error is recorded and counted first and the instance looked
+    for afterwards: one of the two finds what the other has missed.
+    """
+    studies: dict[str, list[TagError]] = {}
+    for error in errors:
+        studies.setdefault(error.pk, []).append(error)
+    dead: list[int] = []
+    for pk, found in studies.items():
+        alive = await _first_watermarks(runtime, pk, found)
+        dead += [error.watermark for error in found if error.watermark not in alive]
+    if dead:
+        await forget_errors(runtime, dead)
+
+
+async def _first_watermarks(
+    runtime: Runtime, pk: str, errors: Sequence[TagError]
+) -> set[int]:
+    """First watermarks of those instances that exist."""
+    alive: set[int] = set()
+    ids = tuple({error.instance_document_id for error in errors})
+    for start in range(0, len(ids), _LOOKED_FOR):
+        query = Query(In(("id",), ids[start : start + _LOOKED_FOR]), fields=("ow",))
+        page = await runtime.documents.query(
+            containers.DICOM, query, partition_key=pk, limit=_LOOKED_FOR
+        )
+        alive |= {row["ow"] for row in page.documents}
+    return alive
+
+
+async def forget_errors(runtime: Runtime, watermarks: Iterable[int]) -> None:
+    """Forgets the errors of instances that were deleted; queries stay as they are.
+
+    Args:
+        runtime: The stores.
+        watermarks: Of the first versions of the instances.
+    """
+    keys = [_error_key(watermark) for watermark in watermarks]
+    registry = await runtime.tags.read()
+    for tag in registry.tags:
+        if tag.error_count and await runtime.journal.delete(error_kind(tag), keys):
+            await count_errors(runtime, tag)
+
+
+async def count_errors(runtime: Runtime, tag: QueryTag) -> None:
+    """Brings the tag's number of errors up to date; more than none disables it."""
     while True:
-        rows = await runtime.journal.page(error_kind(tag), limit=1000, offset=count)
-        count += len(rows)
-        if len(rows) < 1000:
-            break
+        count = await runtime.journal.count(error_kind(tag))
+        changed = False
 
-    def change(registry: Registry) -> Registry | None:
-        current = registry.find(tag.path)
-        if current is None or current.error_count == count:
-            return None
-        first = current.error_count == 0
-        enabled = current.enabled and not first
-        return _with(registry, replace(current, error_count=count, enabled=enabled))
+        def change(registry: Registry, count: int = count) -> Registry | None:
+            nonlocal changed
+            current = registry.with_key(tag.key)
+            changed = current is not None and current.error_count != count
+            if current is None or not changed:
+                return None
+            first = current.error_count == 0
+            enabled = current.enabled and not first
+            return _with(registry, replace(current, error_count=count, enabled=enabled))
 
-    await runtime.tags.change(change)
+        await runtime.tags.change(change)
+        if not changed:
+            return
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOKED_FOR = 100
+
+
+_END = datetime(9000, 1, 1, tzinfo=UTC)
 _MESSAGES = {
     ErrorCode.TOO_LONG: "Value length exceeds maximum length.",
     ErrorCode.WRONG_LENGTH: "Value length is not expected.",
@@ -261,15 +321,25 @@ _MESSAGES = {
     ErrorCode.DATE_TIME: "Value cannot be parsed as a valid DateTime.",
     ErrorCode.TIME: "Value cannot be parsed as a valid Time.",
     ErrorCode.INTEGER_STRING: "Value cannot be parsed as a valid integer string.",
+    ErrorCode.DECIMAL_STRING: "Value cannot be parsed as a valid decimal string.",
 }
 
 
+def _error_key(watermark: int) -> tuple[datetime, str]:
+    """Time and id of the journal row of an error.
+
+    The watermark stands for the time, the newest first, as a reindex meets them: so an
+    error that is met again (activities may repeat) replaces itself, and is found when
+    its instance is deleted.
+    """
+    return _END - timedelta(microseconds=watermark), str(watermark)
+
+
 def _row(runtime: Runtime, error: TagError) -> JournalRow:
-    # The watermark stands for the time: it orders the rows as they would have come up,
-    # and an error that is met again (activities may repeat) replaces itself.
+    at, id = _error_key(error.watermark)
     return JournalRow(
-        at=_EPOCH + timedelta(milliseconds=error.watermark),
-        id=str(error.watermark),
+        at=at,
+        id=id,
         data={
             "partition": error.partition_name,
             "uids": [
@@ -295,6 +365,7 @@ async def errors(
     rows = await runtime.journal.page(
         error_kind(tag), limit=limit, offset=offset, oldest_first=True
     )
+    rows.sort(key=lambda row: str(row.data["created"]))
     return [
         ListedError(
             partition_name=row.data["partition"],

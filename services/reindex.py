@@ -7,8 +7,9 @@ at study or series level is replaced only by that of a newer instance.
 Source: design decision 4.10.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dicomweb import tag_values
@@ -18,19 +19,26 @@ from dicomweb.validation import ErrorCode
 from services import documents as doc
 from services import retrieve
 from services.runtime import Runtime
-from services.study_commits import StudyState, copied, guards, next_revision
+from services.study_commits import (
+    MAX_OPERATIONS,
+    StudyState,
+    copied,
+    guards,
+    next_revision,
+)
 from stores import containers
 from stores.ports import (
     And,
     BlobMissing,
     Document,
+    Equals,
     In,
     Operation,
     Order,
+    Patch,
     Prefix,
     Query,
     Range,
-    Replace,
     Scalar,
     Upsert,
 )
@@ -38,14 +46,18 @@ from stores.ports import (
 logger = logging.getLogger(__name__)
 
 REINDEX_ACTION = "Reindex"
-CHUNK = 40
+STUDIES_AT_ONCE = 5
 PAGE = 1000
 _TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TagError:
-    """A value that cannot be indexed."""
+    """A value that cannot be indexed.
+
+    Attributes:
+        watermark: Of the instance's first version.
+    """
 
     tag_key: int
     pk: str
@@ -55,6 +67,11 @@ class TagError:
     sop_instance_uid: str
     watermark: int
     code: ErrorCode
+
+    @property
+    def instance_document_id(self) -> str:
+        """Where the instance is, in its logical partition."""
+        return doc.instance_id(self.series_instance_uid, self.sop_instance_uid)
 
 
 @dataclass(slots=True)
@@ -138,12 +155,29 @@ async def batch(
     for row in rows:
         studies.setdefault(row["pk"], []).append(row["id"])
         report.lowest = int(row["sk"])
-    for pk, ids in studies.items():
-        for first in range(0, len(ids), CHUNK):
-            report.errors += await index_instances(
-                runtime, pk, ids[first : first + CHUNK], tags
-            )
+    at_once = asyncio.Semaphore(STUDIES_AT_ONCE)
+
+    async def index(pk: str, ids: Sequence[str]) -> None:
+        async with at_once:
+            for piece in pieces(ids):
+                report.errors += await index_instances(runtime, pk, piece, tags)
+
+    await asyncio.gather(*(index(pk, ids) for pk, ids in studies.items()))
     return report
+
+
+def pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The instances of a study, so many at a time as one commit may change."""
+    start = 0
+    series: set[str] = set()
+    for position, id in enumerate(ids):
+        series.add(_series_of(id))
+        if 2 + len(series) + position + 1 - start > MAX_OPERATIONS:
+            yield ids[start:position]
+            start = position
+            series = {_series_of(id)}
+    if start < len(ids):
+        yield ids[start:]
 
 
 async def index_instances(
@@ -161,55 +195,72 @@ async def index_instances(
     Args:
         runtime: The stores.
         pk: Logical partition of the study.
-        ids: Of the instances, at most CHUNK.
+        ids: Of the instances, as many as `pieces` allows.
         tags: To be indexed.
         wait: Whether to wait for the catalog.
     """
+    series = {_series_of(id) for id in ids}
     for _ in range(_TRIES):
-        errors: list[TagError] = []
-        rows = await _instances(runtime, pk, ids)
-        before = await runtime.commits.load(pk, {f"se:{row['se']}" for row in rows}, ())
-        if not rows or not before.live:
+        # The study before its instances: the commit is refused unless they are still
+        # those of this very study, and not of one deleted and stored again since.
+        before = await runtime.commits.load(pk, series, ())
+        if not before.live:
             return []
+        rows = await _instances(runtime, pk, ids)
+        errors: list[TagError] = []
         after, operations = await _changes(runtime, pk, before, rows, tags, errors)
         if after is None or after.study is None:
             return errors
-        changed = [
-            id for id, row in after.series.items() if row is not before.series.get(id)
-        ]
-        for id in changed:
-            after.series[id]["rev"] = after.study["rev"]
-        event = runtime.commits.event(after, REINDEX_ACTION, [])
-        done = await runtime.commits.apply(
-            pk,
-            before,
-            after,
-            event,
-            [
-                *guards(event, before.study, after.study),
-                *(Upsert(after.series[id]) for id in changed),
-                *operations,
-            ],
-            changed,
-        )
-        if done:
+        if await _commit(runtime, pk, before, after, operations):
             if wait:
                 await runtime.publisher.settled(pk)
             return errors
     raise StoreUnavailable("Too many writers of one study. Please retry.")
 
 
+async def _commit(
+    runtime: Runtime,
+    pk: str,
+    before: StudyState,
+    after: StudyState,
+    operations: Sequence[Operation],
+) -> bool:
+    assert after.study is not None
+    changed = [
+        id for id, row in after.series.items() if row is not before.series.get(id)
+    ]
+    for id in changed:
+        after.series[id]["rev"] = after.study["rev"]
+    event = runtime.commits.event(after, REINDEX_ACTION, [])
+    return await runtime.commits.apply(
+        pk,
+        before,
+        after,
+        event,
+        [
+            *guards(event, before.study, after.study),
+            *(Upsert(after.series[id]) for id in changed),
+            *operations,
+        ],
+        changed,
+    )
+
+
 _FIELDS = (
-    *("t", "k", "sk", "w", "ow", "se", "u", "ts", "len", "sha", "at", "nf", "a", "f"),
-    *("m", "mb", "b", "fx", "fb", "defl", "x", "xw", "words", "next", "first", "uj"),
-    *("z", "zn", "_etag"),
+    *("t", "w", "ow", "se", "u", "m", "mb", "b", "x", "xw", "words", "next", "z"),
+    "zn",
 )
+
+
+def _series_of(id: str) -> str:
+    """Id of the series document of an instance document."""
+    return f"se:{id.split(':')[1]}"
 
 
 async def _instances(runtime: Runtime, pk: str, ids: Sequence[str]) -> list[Document]:
     rows: list[Document] = []
     after: tuple[Scalar, ...] | None = None
-    query = Query(In(("id",), tuple(ids)), fields=_FIELDS)
+    query = Query(In(("id",), tuple(ids)), fields=("id", *_FIELDS))
     while True:
         page = await runtime.documents.query(
             containers.DICOM, query, partition_key=pk, limit=200, after=after
@@ -228,33 +279,40 @@ async def _changes(
     tags: Sequence[QueryTag],
     errors: list[TagError],
 ) -> tuple[StudyState | None, list[Operation]]:
-    """The state with the values and instances to replace; None if nothing is new."""
+    """The state with the values, and changes of instances; None if nothing is new."""
     assert before.study is not None
     study = copied(before.study)
     series = dict(before.series)
     operations: list[Operation] = []
     changed = False
     for row in sorted(rows, key=lambda row: int(row["w"])):
-        values = await _values(runtime, pk, study, row, tags, errors)
-        id = f"se:{row['se']}"
+        id = _series_of(row["id"])
         if id not in series:
             continue
+        values = await _values(runtime, pk, study, row, tags, errors)
         series_row = copied(series[id])
         watermark = row["w"]
         changed |= doc.put_tag_values(study, values, tags, Level.STUDY, watermark)
         if doc.put_tag_values(series_row, values, tags, Level.SERIES, watermark):
             series[id] = series_row
             changed = True
-        new = {k: v for k, v in row.items() if k not in {"_etag", "pk"}}
-        for name in ("x", "xw", "words"):
-            new[name] = dict(new.get(name, {}))
-        if doc.put_tag_values(new, values, tags, Level.INSTANCE, watermark):
-            operations.append(Replace(new, if_etag=row["_etag"]))
+        indexed = {name: dict(row.get(name, {})) for name in _INDEXED}
+        if doc.put_tag_values(indexed, values, tags, Level.INSTANCE, watermark):
+            operations.append(
+                Patch(
+                    row["id"],
+                    sets={(name,): indexed[name] for name in _INDEXED},
+                    condition=Equals(("w",), watermark),
+                )
+            )
             changed = True
     if not changed:
         return None, []
     study["rev"] = next_revision(before.study, runtime.now())
     return StudyState(study, series, set(), set(before.asked)), operations
+
+
+_INDEXED = ("x", "xw", "words")
 
 
 async def _values(
@@ -286,7 +344,7 @@ async def _values(
                     study_instance_uid=study_uid,
                     series_instance_uid=series_uid,
                     sop_instance_uid=sop_uid,
-                    watermark=row["w"],
+                    watermark=row["ow"],
                     code=value,
                 )
             )

@@ -51,14 +51,26 @@ async def ranges(runtime: Runtime, operation_id: str, end: int) -> Ranges:
     """The batches below a watermark, the highest one included."""
     if await operations.is_canceled(runtime, operation_id):
         return Ranges((), canceled=True)
-    registry = await runtime.tags.read()
-    if not query_tags.brought_in_by(registry, operation_id):
+    tags = await _with_errors_counted(runtime, operation_id)
+    if not tags:
         return Ranges(())  # all were deleted meanwhile
     watermarks = await reindex.first_watermarks(runtime, end, limit=BATCH * BATCHES)
     batches = [
         watermarks[start : start + BATCH] for start in range(0, len(watermarks), BATCH)
     ]
     return Ranges(tuple((batch[-1], batch[0]) for batch in batches))
+
+
+async def _with_errors_counted(
+    runtime: Runtime, operation_id: str
+) -> tuple[QueryTag, ...]:
+    """The tags that are being brought in, their errors counted exactly."""
+    registry = await runtime.tags.read()
+    tags = query_tags.brought_in_by(registry, operation_id)
+    for tag in tags:
+        if tag.error_count:
+            await query_tags.count_errors(runtime, tag)
+    return tags
 
 
 async def index(runtime: Runtime, operation_id: str, low: int, high: int) -> int:
@@ -80,6 +92,7 @@ async def end(
     progress: Progress,
 ) -> None:
     """Makes the tags ready, or lets go of them where the operation did not succeed."""
+    await _with_errors_counted(runtime, operation_id)
     if status is OperationStatus.SUCCEEDED:
         await query_tags.complete(runtime, operation_id)
     else:

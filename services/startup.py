@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicomweb.query_tags import QueryTag
-from services import delete, reindex
+from services import delete, query_tags, reindex
 from services.catalog import Catalog
 from services.feed import Feed
 from services.metrics import Metrics
@@ -82,4 +82,9 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
         await reindex.index_instances(runtime, pk, ids, tags, wait=False)
 
     publisher.index_again = index_again
+
+    async def forget_errors(watermarks: Sequence[int]) -> None:
+        await query_tags.forget_errors(runtime, watermarks)
+
+    publisher.forget_errors = forget_errors
     return runtime

@@ -44,6 +44,10 @@ class Registry:
         """The tag with this path (8 upper-case hex digits)."""
         return next((tag for tag in self.tags if tag.path == path), None)
 
+    def with_key(self, key: int) -> QueryTag | None:
+        """The tag with this key; unlike a path it never means another one."""
+        return next((tag for tag in self.tags if tag.key == key), None)
+
 
 class TagRegistry:
     """Reads and changes the registry."""

@@ -455,8 +455,16 @@ class Journal(Protocol):
         """Rows of the kind, newest first or oldest first."""
         ...
 
+    async def count(self, kind: str) -> int:
+        """How many rows the kind has."""
+        ...
+
     async def purge(self, kind: str, before: datetime | None = None) -> int:
         """Deletes the rows older than `before`, all when None; how many."""
+        ...
+
+    async def delete(self, kind: str, keys: Sequence[tuple[datetime, str]]) -> int:
+        """Deletes the rows of these times and ids; how many of them there were."""
         ...
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -49,19 +49,8 @@ class SqliteJournal:
             for row in rows
         ]
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values
-                )
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-
-        if values:
-            await self._run(write)
+        statement = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)"
+        await self._run(lambda c: _in_transaction(c, statement, values))
 
     async def page(
         self, kind: str, *, limit: int, offset: int = 0, oldest_first: bool = False
@@ -81,6 +70,17 @@ class SqliteJournal:
             for at, id, data in await self._run(read)
         ]
 
+    async def count(self, kind: str) -> int:
+        """How many rows the kind has."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM rows WHERE kind = ?", (kind,)
+            ).fetchone()
+            return int(count)
+
+        return await self._run(read)
+
     async def purge(self, kind: str, before: datetime | None = None) -> int:
         """Deletes the rows older than `before`, all when None; how many."""
         limit = 1 << 62 if before is None else _microseconds(before)
@@ -91,6 +91,12 @@ class SqliteJournal:
             ).rowcount
 
         return await self._run(delete)
+
+    async def delete(self, kind: str, keys: Sequence[tuple[datetime, str]]) -> int:
+        """Deletes the rows in one transaction; how many of them there were."""
+        values = [(kind, _microseconds(at), id) for at, id in keys]
+        statement = "DELETE FROM rows WHERE kind = ? AND at = ? AND id = ?"
+        return await self._run(lambda c: _in_transaction(c, statement, values))
 
     async def close(self) -> None:
         """Closes the file."""
@@ -113,6 +119,22 @@ class SqliteJournal:
             raise StoreUnavailable(
                 "The journal is not available now", retry_after_seconds=2
             ) from error
+
+
+def _in_transaction(
+    connection: sqlite3.Connection, statement: str, values: Sequence[tuple[Any, ...]]
+) -> int:
+    """Executes the statement with each of the values; how many rows it changed."""
+    if not values:
+        return 0
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        changed = connection.executemany(statement, values).rowcount
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return changed
 
 
 def _microseconds(at: datetime) -> int:

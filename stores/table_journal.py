@@ -121,6 +121,20 @@ class TableJournal:
         except ResourceNotFoundError:
             return []
 
+    async def count(self, kind: str) -> int:
+        """How many rows the kind has; a request for each thousand."""
+
+        async def read() -> int:
+            count = 0
+            async for _ in self._query(kind, _OLDEST, _OLDEST + _END, ["RowKey"]):
+                count += 1
+            return count
+
+        try:
+            return await self._attempt(read)
+        except ResourceNotFoundError:
+            return 0
+
     async def purge(self, kind: str, before: datetime | None = None) -> int:
         """Deletes the rows older than `before`, all when None; how many."""
         end = _OLDEST + (_END if before is None else f"{_microseconds(before):018d}")
@@ -138,6 +152,18 @@ class TableJournal:
             await self._delete(doomed)
             count += len(keys)
 
+    async def delete(self, kind: str, keys: Sequence[tuple[datetime, str]]) -> int:
+        """Deletes the rows, one after another; how many of them there were."""
+        count = 0
+        for at, id in keys:
+            pair = [{"PartitionKey": kind, "RowKey": key} for key in _keys(at, id)]
+            try:
+                await self._submit([("delete", entity) for entity in pair])
+                count += 1
+            except ResourceNotFoundError:
+                continue
+        return count
+
     async def close(self) -> None:
         """Ends the connections."""
         await self._table.close()
@@ -146,10 +172,13 @@ class TableJournal:
 
     # --- requests
 
-    def _query(self, kind: str, low: str, high: str) -> AsyncIterator[Any]:
+    def _query(
+        self, kind: str, low: str, high: str, fields: list[str] | None = None
+    ) -> AsyncIterator[Any]:
         entities: AsyncIterator[Any] = self._table.query_entities(
             "PartitionKey eq @kind and RowKey ge @low and RowKey lt @high",
             parameters={"kind": kind, "low": low, "high": high},
+            select=fields,
         )
         return entities
 
