@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicomweb import attributes, dictionary, validation
+from dicomweb.element_values import readers
 from dicomweb.errors import InvalidRequest, MalformedInstance, quoted
 from dicomweb.identifiers import check_uid
 from dicomweb.matching import name_text
@@ -69,6 +70,8 @@ UPDATABLE = frozenset(
         "ConfidentialityConstraintOnPatientDataDescription",
     )
 )
+
+NAME_GROUPS = frozenset(("Alphabetic", "Ideographic", "Phonetic"))
 
 Change = Mapping[str, Mapping[str, Any] | None]
 """DICOM JSON elements by tag; None removes the attribute."""
@@ -160,17 +163,23 @@ def _element(tag: str, element: object) -> dict[str, Any] | None:
     vr = str(element.get("vr", expected)).upper()
     if vr != expected:
         raise ValueError(f"The VR of the attribute is {expected}")
+    if not element.keys() <= {"vr", "Value"}:
+        raise ValueError("An element has no members but vr and Value")
     values = element.get("Value", [])
     if not isinstance(values, list):
         raise ValueError("Value must be an array")
-    for value in values:
-        _check_value(vr, value)
-    return {"vr": vr, "Value": values} if values else {"vr": vr}
+    text = "\\".join(_value_text(vr, value) for value in values)
+    read = readers(("utf-8",), little_endian=True).by_vr[vr]
+    shown = read(text.encode()) if text else None
+    return {"vr": vr, "Value": shown} if shown else {"vr": vr}
 
 
-def _check_value(vr: str, value: object) -> None:
-    is_name = vr == "PN" and isinstance(value, Mapping)
-    if not is_name and not isinstance(value, str | int | float):
+def _value_text(vr: str, value: object) -> str:
+    """The value as it stands in a file; ValueError says what is wrong with it."""
+    if vr == "PN" and isinstance(value, Mapping):
+        if not value.keys() <= NAME_GROUPS:
+            raise ValueError("A name has Alphabetic, Ideographic and Phonetic groups")
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"A value of VR {vr} is a text or a number")
     text = name_text(value) if vr == "PN" else str(value)
     if "\\" in text and vr not in {"LT", "ST", "UT"}:
@@ -178,6 +187,7 @@ def _check_value(vr: str, value: object) -> None:
     reason = validation.value_breach(vr, text) if text else None
     if reason is not None:
         raise ValueError(f"The value {reason}")
+    return text
 
 
 # --- rewriting a header --------------------------------------------------------------
@@ -336,6 +346,10 @@ def _edits(layout: _Layout, change: Change, encoder: "_Encoder") -> Iterator[Edi
             yield Edit(layout.end, layout.end, encoder.encode(new, wanted[new]))
 
 
+def _file_text(vr: str, value: object) -> str:
+    return name_text(value) if vr == "PN" else str(value)
+
+
 class _Encoder:
     """Writes elements in the encoding of one file."""
 
@@ -359,7 +373,7 @@ class _Encoder:
 
         vr = element["vr"]
         values = [
-            name_text(value) if vr == "PN" else str(value)
+            "" if value is None else _file_text(vr, value)
             for value in element.get("Value", [])
         ]
         text = "\\".join(values)

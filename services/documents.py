@@ -200,11 +200,20 @@ def version_of(study: Document, instance: Document, *, original: bool) -> Docume
     staged = instance.get("next")
     if staged and staged["job"] == study.get("flipped"):
         previous = {"z": instance.get("zn", b""), "pw": instance["w"]}
+        if "first" not in instance:
+            previous["first"] = _as_first_stored(instance)
         instance = instance | staged | previous
     if original and instance["w"] != instance["ow"]:
         first: Document = instance.get("first", {})
         return instance | first | {"cw": instance["w"], "w": instance["ow"]}
     return instance
+
+
+def _as_first_stored(instance: Document) -> Document:
+    """What tells a version that was never updated from those that follow."""
+    names = ("len", "sha", "a", "m", "z")
+    first = {name: instance[name] for name in names if name in instance}
+    return first | {"b": instance.get("b", []), "mb": bool(instance.get("mb"))}
 
 
 def metadata_of(instance: Document) -> Metadata:

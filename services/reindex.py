@@ -291,7 +291,7 @@ async def _changes(
             continue
         values = await _values(runtime, pk, study, row, tags, errors)
         series_row = copied(series[id])
-        watermark = row["w"]
+        watermark = doc.version_of(study, row, original=False)["w"]
         changed |= doc.put_tag_values(study, values, tags, Level.STUDY, watermark)
         if doc.put_tag_values(series_row, values, tags, Level.SERIES, watermark):
             series[id] = series_row

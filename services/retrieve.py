@@ -442,15 +442,16 @@ class _FrameReader:
         if self._index is None:
             raise _no_frame()
         if document.get("defl"):
-            self._check_size()
-            data = await self._runtime.blobs.read_range(self._name, 0, document["len"])
+            size_bytes = document.get("first", document)["len"]
+            self._check_size(size_bytes)
+            data = await self._runtime.blobs.read_range(self._name, 0, size_bytes)
             self._whole = await self._runtime.workers.run(
                 8 * len(data), _inflated, data
             )
 
-    def _check_size(self) -> None:
+    def _check_size(self, size_bytes: int) -> None:
         limit = self._runtime.settings.max_transcode_bytes
-        if self._document["len"] > limit:
+        if size_bytes > limit:
             raise NotAcceptable(
                 f"Frames of an instance of more than {limit} bytes cannot be taken"
                 " out of its deflated file; transfer-syntax=* gets it as stored."
@@ -516,10 +517,18 @@ class _FrameReader:
         """Bytes of a binary element (a palette); none where it is absent."""
         for bulk_path, _vr, offset, length in self._document.get("b", ()):
             if bulk_path == path:
-                if self._whole is not None:
-                    return self._whole[offset : offset + length]
                 name = doc.current_blob_name(self._pk, self._document)
-                return await self._runtime.blobs.read_range(name, offset, length)
+                if not self._document.get("defl"):
+                    return await self._runtime.blobs.read_range(name, offset, length)
+                whole = self._whole
+                if whole is None or name != self._name:
+                    file = await self._runtime.blobs.read_range(
+                        name, 0, self._document["len"]
+                    )
+                    whole = await self._runtime.workers.run(
+                        8 * len(file), _inflated, file
+                    )
+                return whole[offset : offset + length]
         return b""
 
 

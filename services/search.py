@@ -434,6 +434,9 @@ class _Searcher:
         document = await self._runtime.documents.read(
             containers.DICOM, hit.pk, row["nid"]
         )
+        if document is not None and "next" in document:
+            visible = await self._visible([document])
+            document = visible[0] if visible else None
         if document is None:
             return dict(row["n"])
         return await self._metadata(hit.pk, document, base_url)

@@ -9,6 +9,7 @@ repeated.
 Source: design decision 4.7; api rules of $bulkUpdate.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,10 @@ from services import documents as doc
 from services import retrieve
 from services.runtime import Runtime
 from services.study_commits import StudyState, copied, guards, next_revision
+from services.tag_registry import Registry
 from stores import containers
 from stores.ports import (
+    BINARY_FIELDS,
     BlobMissing,
     BytesSource,
     Document,
@@ -48,7 +51,9 @@ PAGE = 25
 WHOLE_FILE_BYTES = 4 * 1024 * 1024
 LARGE_VALUE_BYTES = 64 * 1024
 MAX_INSTANCES = 8000
-MAX_SERIES = 80
+MAX_SERIES = 60
+STAGED_AT_ONCE = 5
+COMMIT_BYTES = 1_000_000
 _TRIES = 100
 _FIELDS = (
     *("t", "k", "sk", "w", "ow", "se", "u", "ts", "len", "sha", "at", "nf", "a", "f"),
@@ -163,6 +168,7 @@ async def begin(job: Job) -> bool:
 
     Raises:
         StudyLocked: Another job is at work on it.
+        Conflict: It is too large.
     """
 
     def lock(study: Document, _: StudyState) -> list[Operation] | None:
@@ -170,12 +176,18 @@ async def begin(job: Job) -> bool:
             return None
         if study.get("job") is not None:
             raise StudyLocked(study["job"])
+        if study["ni"] > MAX_INSTANCES:
+            raise _too_large()
         study["job"] = job.id
         return []
 
     await _commit(job, lock)
     study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
     return study is not None and study["state"] == doc.LIVE
+
+
+def _too_large() -> Conflict:
+    return Conflict(f"A study of more than {MAX_INSTANCES} instances is not updated.")
 
 
 # --- staging -----------------------------------------------------------------------
@@ -211,15 +223,22 @@ async def stage(job: Job, after: str | None) -> Staged:
     if not fresh:
         return result
     reservation = await job.runtime.watermarks.reserve(len(fresh))
-    operations: list[Operation] = []
-    for index, row in enumerate(fresh):
-        try:
-            staged = await _stage_instance(job, row, reservation.first + index)
-        except (InvalidRequest, MalformedInstance, BlobMissing) as error:
-            result.errors.append(f"{row['u'][1]}/{row['u'][2]}: {error}")
-            continue
-        operations.append(Replace(staged, if_etag=row["_etag"]))
-        result.count += 1
+    gate = asyncio.Semaphore(STAGED_AT_ONCE)
+
+    async def one(index: int, row: Document) -> Operation | str:
+        async with gate:
+            try:
+                staged = await _stage_instance(job, row, reservation.first + index)
+            except BlobMissing:
+                return f"{row['u'][1]}/{row['u'][2]}: The stored file is missing."
+            except (InvalidRequest, MalformedInstance) as error:
+                return f"{row['u'][1]}/{row['u'][2]}: {error}"
+            return Replace(staged, if_etag=row["_etag"])
+
+    found = await asyncio.gather(*(one(i, row) for i, row in enumerate(fresh)))
+    result.errors = [each for each in found if isinstance(each, str)]
+    operations = [each for each in found if not isinstance(each, str)]
+    result.count += len(operations)
     await _write_staged(job, operations)
     return result
 
@@ -237,14 +256,20 @@ def _pieces(operations: list[Operation]) -> list[list[Operation]]:
     size = 0
     for operation in operations:
         assert isinstance(operation, Replace)
-        binary = len(operation.document.get("z", b"")) * 2
-        length = 8192 + binary + len(operation.document.get("zn", b"")) * 2
-        if not pieces or size + length > 1_000_000:
+        length = _size_of(operation.document)
+        if not pieces or size + length > COMMIT_BYTES:
             pieces.append([])
             size = 0
         pieces[-1].append(operation)
         size += length
     return pieces
+
+
+def _size_of(document: Document) -> int:
+    """About as many bytes as Cosmos DB counts; binary fields are base64 there."""
+    binary = sum(len(document.get(name, b"")) for name in BINARY_FIELDS)
+    plain = {k: v for k, v in document.items() if k not in BINARY_FIELDS}
+    return len(orjson.dumps(plain)) + binary * 4 // 3
 
 
 async def _stage_instance(job: Job, row: Document, watermark: int) -> Document:
@@ -342,42 +367,117 @@ async def flip(job: Job) -> int:
 
     Raises:
         Conflict: The study was deleted meanwhile, or is too large.
+        StoreUnavailable: Too many other writers.
     """
-    entries, folded = await _staged_entries(job)
-    if len(entries) > MAX_INSTANCES:
-        raise Conflict(
-            f"A study of more than {MAX_INSTANCES} instances is not updated."
-        )
-    series_ids = sorted({doc.series_id(entry[0]) for entry in entries})[:MAX_SERIES]
-    newest = max((entry[2] for entry in entries), default=0)
-    registry = await job.runtime.tags.current()
-
-    def change(study: Document, state: StudyState) -> list[Operation] | None:
-        if study.get("job") != job.id or study.get("flipped") == job.id:
-            return None
-        study["flipped"] = job.id
-        study["w"] = max(study["w"], newest)
-        _apply_to_row(study, job.change, registry.indexed, newest)
-        for id in series_ids:
-            if id in state.series:
-                state.series[id] = copied(state.series[id])
-                _apply_to_newest(state.series[id], job.change)
-                state.series[id]["w"] = max(state.series[id]["w"], newest)
-        return []
-
-    if entries:
-        flipped = await _commit(
-            job,
-            change,
-            series=series_ids,
-            entries=entries,
-            tags_version=registry.version,
-        )
-        if not flipped and not await is_flipped(job):
+    registry = await job.runtime.tags.read()
+    for _ in range(_TRIES):
+        study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
+        if study is None or study.get("job") != job.id:
             raise Conflict("The study was deleted while it was updated.")
-        await job.runtime.publisher.settled(job.pk)
-        await job.runtime.documents.flush()
-    return len(entries) + folded
+        entries, folded = await _staged_entries(job)
+        if len(entries) > MAX_INSTANCES:
+            raise _too_large()
+        if not entries:
+            return folded
+        turn = _Turn(job, registry, entries, study["rev"])
+        if study.get("flipped") == job.id or await turn.make():
+            await turn.finish_series()
+            await job.runtime.publisher.settled(job.pk)
+            await job.runtime.documents.flush()
+            return len(entries) + folded
+    raise StoreUnavailable("Too many writers of one study. Please retry.")
+
+
+class _Turn:
+    """The moment at which staged versions become current."""
+
+    def __init__(
+        self, job: Job, registry: Registry, entries: list[list[Any]], revision: int
+    ) -> None:
+        """What is to become current.
+
+        Args:
+            job: Whose.
+            registry: Of the query tags.
+            entries: Of the event.
+            revision: Of the study at which these are all that is staged.
+        """
+        self._job = job
+        self._registry = registry
+        self._entries = entries
+        self._revision = revision
+        self._series = sorted({doc.series_id(entry[0]) for entry in entries})
+        self._newest = max(entry[2] for entry in entries)
+
+    async def make(self) -> bool:
+        """Makes the one commit; False where the study has changed since."""
+        ids = self._series[:MAX_SERIES]
+
+        def change(study: Document, state: StudyState) -> list[Operation] | None:
+            if study["rev"] != self._revision:
+                return None
+            study["flipped"] = self._job.id
+            study["w"] = max(study["w"], self._newest)
+            self._apply(study, Level.STUDY)
+            study["a"] = dict(study["a"])
+            for tag in doc.STUDY_CORE_TAGS:
+                if tag in self._job.change:
+                    _set_element(study["a"], tag, self._job.change[tag])
+            self._apply_to_series(state, ids)
+            return []
+
+        return await _commit(
+            self._job,
+            change,
+            series=ids,
+            entries=self._entries,
+            tags_version=self._registry.version,
+        )
+
+    async def finish_series(self) -> None:
+        """Changes the series that had no room in that commit; again is harmless."""
+        for start in range(MAX_SERIES, len(self._series), MAX_SERIES):
+            ids = self._series[start : start + MAX_SERIES]
+
+            def change(
+                study: Document, state: StudyState, ids: list[str] = ids
+            ) -> list[Operation] | None:
+                if study.get("job") != self._job.id:
+                    return None
+                self._apply_to_series(state, ids)
+                return []
+
+            await _commit(self._job, change, series=ids)
+
+    def _apply_to_series(self, state: StudyState, ids: Sequence[str]) -> None:
+        for id in ids:
+            if id in state.series:
+                row = copied(state.series[id])
+                row["w"] = max(row["w"], self._newest)
+                self._apply(row, Level.SERIES)
+                state.series[id] = row
+
+    def _apply(self, row: Document, level: Level) -> None:
+        row["n"] = dict(row["n"])
+        for tag, element in self._job.change.items():
+            if tag in doc.STUDY_RETURNED:
+                _set_element(row["n"], tag, element)
+        tags = self._registry.indexed
+        _apply_to_tags(row, self._job.change, tags, level, self._newest)
+
+
+def _apply_to_tags(
+    row: Document,
+    change: Mapping[str, Mapping[str, Any] | None],
+    tags: Sequence[QueryTag],
+    level: Level,
+    watermark: int,
+) -> None:
+    """Query tags of the level whose attribute changes take its new value."""
+    for tag in tags:
+        if tag.level is level and tag.path in change:
+            value = doc.tag_value(tag.vr, change[tag.path])
+            doc.replace_tag_value(row, tag, value, watermark)
 
 
 async def is_flipped(job: Job) -> bool:
@@ -407,34 +507,6 @@ async def _staged_entries(job: Job) -> tuple[list[list[Any]], int]:
         after = page.after
 
 
-def _apply_to_row(
-    study: Document,
-    change: Mapping[str, Mapping[str, Any] | None],
-    tags: Sequence[QueryTag],
-    watermark: int,
-) -> None:
-    """Study attributes and study-level query tags take the new values."""
-    _apply_to_newest(study, change)
-    study["a"] = dict(study["a"])
-    for tag in doc.STUDY_CORE_TAGS:
-        if tag in change:
-            _set_element(study["a"], tag, change[tag])
-    for query_tag in tags:
-        if query_tag.level is Level.STUDY and query_tag.path in change:
-            element = change[query_tag.path]
-            value = doc.tag_value(query_tag.vr, element)
-            doc.replace_tag_value(study, query_tag, value, watermark)
-
-
-def _apply_to_newest(
-    row: Document, change: Mapping[str, Mapping[str, Any] | None]
-) -> None:
-    row["n"] = dict(row["n"])
-    for tag, element in change.items():
-        if tag in doc.STUDY_RETURNED:
-            _set_element(row["n"], tag, element)
-
-
 def _set_element(
     elements: dict[str, Any], tag: str, element: Mapping[str, Any] | None
 ) -> None:
@@ -453,11 +525,13 @@ async def fold(job: Job, after: str | None) -> str | None:
     The blobs of an intermediate version (neither original nor current) are deleted.
     """
     rows, following = await _page(job, after)
+    tags = (await job.runtime.tags.current()).indexed
     operations: list[Operation] = []
     dropped: list[str] = []
     for row in rows:
         if row.get("next", {}).get("job") == job.id:
             folded = await _folded(job, row)
+            _apply_to_tags(folded, job.change, tags, Level.INSTANCE, folded["w"])
             operations.append(Replace(folded, if_etag=row["_etag"]))
             if row["w"] != row["ow"]:
                 dropped += doc.blobs_of(doc.current_blob_name(job.pk, row), row)

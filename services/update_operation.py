@@ -234,6 +234,8 @@ async def _begin(job: update.Job, lane: Lane, is_ended: IsEnded) -> Lane:
             return replace(lane, waiting=True)
         await update.settle(replace(job, id=locked.job_id))
         return lane
+    except Conflict as error:
+        return replace(lane, phase=ABANDON, details=(str(error),))
     return replace(lane, phase=STAGE) if found else replace(lane, outcome=UNKNOWN)
 
 

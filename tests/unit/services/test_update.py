@@ -107,6 +107,8 @@ async def test_every_reader_sees_the_old_study_until_the_flip_and_the_new_after(
     assert await update.flip(job) == 30
     assert await names_in_metadata(runtime, uid) == {"New^Name^Of^Patient"}
     before_fold = await read(runtime, uid)
+    assert set((await read(runtime, uid, original=True)).values()) == set(files)
+    assert await names_in_metadata(runtime, uid, original=True) == {"Old^Name"}
     await fold_all(job)
     await update.finish(job)
     assert await read(runtime, uid) == before_fold
@@ -160,6 +162,62 @@ async def test_an_abandoned_update_leaves_nothing_behind(runtime, study):
     names = [b.name async for b in runtime.blobs.list("")]
     assert len(names) == 30
     await run(job_of(runtime, uid, "c" * 32))
+
+
+async def test_what_was_deleted_meanwhile_is_in_no_event(runtime, study):
+    uid, files = study
+    job = job_of(runtime, uid)
+    await update.begin(job)
+    await stage_all(job)
+    gone = pydicom.dcmread(io.BytesIO(files[0]))
+    scope = Scope(HERE, uid, gone.SeriesInstanceUID, gone.SOPInstanceUID)
+    await delete.delete(runtime, scope)
+    assert await update.flip(job) == 29
+    entries = await runtime.feed.by_sequence(0, 1000)
+    updated = [e for e in entries if e.action == "Update"]
+    assert len(updated) == 29
+    assert gone.SOPInstanceUID not in {e.sop_instance_uid for e in updated}
+
+
+async def test_a_deflated_file_keeps_its_frames(runtime):
+    path = get_testdata_file("image_dfl.dcm")
+    file = Path(path).read_bytes()
+    ds = pydicom.dcmread(io.BytesIO(file))
+    await put(runtime, file)
+    scope = Scope(HERE, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+
+    async def frame():
+        found = await retrieve.frames(
+            runtime, scope, [1], media_type="application/octet-stream",
+            transfer_syntax="*",
+        )  # fmt: skip
+        return b"".join([piece async for piece in found.frames])
+
+    before = await frame()
+    short = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "A"}]}}
+    await run(job_of(runtime, ds.StudyInstanceUID, change=short))
+    assert await frame() == before == ds.PixelData
+
+
+async def test_series_beyond_one_commit_follow(runtime, monkeypatch):
+    monkeypatch.setattr(update, "MAX_SERIES", 2)
+    uid = "1.2.826.0.1.78"
+    files = [
+        instance(StudyInstanceUID=uid, SeriesInstanceUID=f"{uid}.{n}") for n in range(5)
+    ]
+    await put(runtime, *files)
+    await run(job_of(runtime, uid))
+    query = parse(Resource.ALL_SERIES, [("includefield", "all")], version=1,
+                  query_tags=())  # fmt: skip
+    rows = (await search.search(runtime, HERE, query, "")).rows
+    assert [row["00100020"]["Value"] for row in rows] == [["NEW-ID"]] * 5
+
+
+async def test_a_study_that_is_too_large_is_not_begun(runtime, study, monkeypatch):
+    uid, _ = study
+    monkeypatch.setattr(update, "MAX_INSTANCES", 29)
+    with pytest.raises(Conflict, match="more than 29 instances"):
+        await update.begin(job_of(runtime, uid))
 
 
 async def test_two_jobs_do_not_work_on_one_study(runtime, study):
@@ -264,6 +322,70 @@ def test_only_listed_attributes_may_be_changed_and_all_problems_are_told():
         )
     assert len(refused.value.problems) == 2
     assert refused.value.problems[0].startswith("DICOM100: (0020,000e) - ")
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "values"),
+    [
+        ("00101030", "DS", ["heavy"]),
+        ("00101030", "DS", [True]),
+        ("00100020", "LO", [True]),
+        ("00100030", "DA", [20240230]),
+        ("00100040", "CS", ["f"]),
+        ("00101010", "AS", ["45"]),
+        ("00100032", "TM", ["99"]),
+        ("00100010", "PN", [{"Nickname": "x"}]),
+        ("00100010", "PN", [["x"]]),
+        ("00100020", "LO", ["a\\b"]),
+        ("00100020", "LO", ["a\nb"]),
+        ("00100020", "SH", ["a"]),
+        ("00100020", "LO", "a"),
+        ("00100020", "LO", [None]),
+    ],
+)
+def test_a_value_that_does_not_fit_its_vr_is_refused(tag, vr, values):
+    body = {
+        "studyInstanceUids": ["1.2"],
+        "changeDataset": {tag: {"vr": vr, "Value": values}},
+    }
+    with pytest.raises(rules.RefusedChange) as refused:
+        rules.parse(body)
+    assert len(refused.value.problems) == 1
+
+
+@pytest.mark.parametrize("more", [{"InlineBinary": "QQ=="}, {"BulkDataURI": "x"}])
+def test_a_value_that_is_not_in_the_request_is_refused(more):
+    body = {
+        "studyInstanceUids": ["1.2"],
+        "changeDataset": {"00100020": {"vr": "LO", **more}},
+    }
+    with pytest.raises(rules.RefusedChange):
+        rules.parse(body)
+
+
+def test_values_take_the_form_that_metadata_have():
+    request = rules.parse(
+        {
+            "studyInstanceUids": ["1.2"],
+            "changeDataset": {
+                "PatientWeight": {"vr": "DS", "Value": ["72.5"]},
+                "00100010": {"vr": "PN", "Value": ["Doe^J=山田^太郎"]},
+                "00100020": {"Value": [4711]},
+                "00104000": {"vr": "LT", "Value": []},
+                "00100040": None,
+            },
+        }
+    )
+    assert request.change == {
+        "00101030": {"vr": "DS", "Value": [72.5]},
+        "00100010": {
+            "vr": "PN",
+            "Value": [{"Alphabetic": "Doe^J", "Ideographic": "山田^太郎"}],
+        },
+        "00100020": {"vr": "LO", "Value": ["4711"]},
+        "00104000": {"vr": "LT"},
+        "00100040": None,
+    }
 
 
 def test_there_are_36_updatable_attributes():
