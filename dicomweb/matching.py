@@ -78,6 +78,18 @@ def consecutive_words(words: Sequence[str], prefixes: Sequence[str]) -> bool:
     )
 
 
+def fits_wildcard(text: str, pattern: str) -> bool:
+    """Whether the whole text fits: `*` is any run of characters, `?` exactly one.
+
+    Both sides are expected folded.
+
+    Source: PS3.4 C.2.2.2.4.
+    """
+    marks = {"*": ".*", "?": "."}
+    expression = "".join(marks.get(mark) or re.escape(mark) for mark in pattern)
+    return re.fullmatch(expression, text, re.DOTALL) is not None
+
+
 def name_text(value: object) -> str:
     """A DICOM JSON person name as text: its groups joined by `=`, no `=` at the end.
 

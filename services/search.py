@@ -16,7 +16,7 @@ from dicomweb import attributes
 from dicomweb.attributes import Attribute
 from dicomweb.errors import InvalidRequest
 from dicomweb.identifiers import Partition, uid_key
-from dicomweb.matching import consecutive_words
+from dicomweb.matching import consecutive_words, fits_wildcard
 from dicomweb.query import (
     AnyValue,
     Between,
@@ -275,7 +275,7 @@ class _Searcher:
         while True:
             page = await self._runtime.documents.query(
                 containers.CATALOG,
-                Query(where, _NEWEST_FIRST, ("pk", "words")),
+                Query(where, _NEWEST_FIRST, ("pk", "words", "mods")),
                 partition_key=self._pk,
                 limit=MAX_PARENTS + 1,
                 after=after,
@@ -328,15 +328,11 @@ class _Searcher:
         ]
 
     def _is_match(self, row: Document, level: Level) -> bool:
-        """What the index cannot tell: words that must follow each other."""
+        """Whether a row that the index found matches in what the index cannot tell."""
         return all(
-            consecutive_words(
-                row.get("words", {}).get(_field_name(item), ()), item.match.prefixes
-            )
+            _is_matched(row, item)
             for item in self._query.filters
-            if isinstance(item.match, Words)
-            and item.attribute.level is level
-            and len(item.match.prefixes) > 1
+            if item.attribute.level is level
         )
 
     # --- rows --------------------------------------------------------------------
@@ -455,7 +451,7 @@ def _field_name(item: Filter) -> str:
 
 
 def _condition(item: Filter) -> Condition:  # noqa: PLR0911 - one for each match
-    if item.attribute.level is Level.STUDY and _field_name(item) == "ModalitiesInStudy":
+    if _is_modalities(item):
         return _modalities(item)
     group = "f" if isinstance(item.attribute, Attribute) else "x"
     path: FieldPath = (group, _field_name(item))
@@ -473,6 +469,24 @@ def _condition(item: Filter) -> Condition:  # noqa: PLR0911 - one for each match
             return Range(path, low, high)
         case AnyValue():
             return And(())
+
+
+def _is_matched(row: Document, item: Filter) -> bool:
+    """Words must follow each other, and a wildcard must fit one modality as a whole."""
+    name = _field_name(item)
+    match item.match:
+        case Words(prefixes=prefixes) if len(prefixes) > 1:
+            return consecutive_words(row.get("words", {}).get(name, ()), prefixes)
+        case Wildcard(pattern=pattern) if _is_modalities(item):
+            return any(fits_wildcard(value, pattern) for value in row["mods"])
+        case _:
+            return True
+
+
+def _is_modalities(item: Filter) -> bool:
+    return (
+        item.attribute.level is Level.STUDY and _field_name(item) == "ModalitiesInStudy"
+    )
 
 
 def _wildcard(path: FieldPath, pattern: str) -> Condition:

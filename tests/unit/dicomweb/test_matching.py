@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dicomweb.matching import (
     consecutive_words,
     date_time_form,
+    fits_wildcard,
     fold,
     fold_name,
     name_words,
@@ -87,6 +88,23 @@ def test_consecutive_words_may_begin_anywhere_but_have_no_gap():
     words = name_words("anna^maria^von^berg")
     assert consecutive_words(words, ["mar", "von"])
     assert not consecutive_words(words, ["anna", "von"])
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "expected"),
+    [
+        ("ct", "c*", True),
+        ("ct", "?t", True),
+        ("ct", "*", True),
+        ("ct", "c?r", False),
+        ("ct", "*x", False),
+        ("ct", "?", False),
+        ("a.c\n", "a.c*", True),
+        ("abc", "a.c", False),
+    ],
+)
+def test_a_wildcard_fits_the_whole_text(text, pattern, expected):
+    assert fits_wildcard(text, pattern) is expected
 
 
 @pytest.mark.parametrize(

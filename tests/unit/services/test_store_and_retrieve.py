@@ -119,6 +119,8 @@ async def test_a_study_is_found_by_name_and_counts_its_instances(runtime):
     (row,) = await find(runtime, PatientName="änne mül"[:4], fuzzymatching="true")
     assert row["0020000D"]["Value"] == [study]
     assert await find(runtime, PatientName="nobody") == []
+    assert len(await find(runtime, ModalitiesInStudy="?R")) == 1
+    assert await find(runtime, ModalitiesInStudy="M?R") == []
     (row,) = await find(runtime, query.Resource.ALL_SERIES, ModalitiesInStudy="MR")
     assert row["0020000E"]["Value"] == [series]
     rows = await find(runtime, query.Resource.ALL_INSTANCES, Modality="MR")
