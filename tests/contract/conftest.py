@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def emulated() -> Iterator[Emulated]:
-    """The emulators of Cosmos DB and Blob Storage, shared by all cases."""
+    """The emulators of Cosmos DB, blobs and tables, shared by all cases."""
     if not AZURITE.exists():
         pytest.skip("azurite is not installed: run npm ci")
     with both() as running:

@@ -20,11 +20,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cosmos-port", type=int, default=8081)
     parser.add_argument("--blob-port", type=int, default=10000)
+    parser.add_argument("--table-port", type=int, default=10002)
     parser.add_argument("--data", type=Path, help="folder to keep; memory without")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    with both(arguments.cosmos_port, arguments.blob_port, arguments.data) as emulated:
+    ports = arguments.cosmos_port, arguments.blob_port, arguments.table_port
+    with both(*ports, arguments.data) as emulated:
         for name, value in emulated.environment().items():
             print(f"{name}={value}")
         print("ready", flush=True)

@@ -19,7 +19,7 @@ from stores.azure_blobs import BlobAddress
 from stores.cosmos_account import CosmosAddress
 
 ROOT = Path(__file__).resolve().parents[2]
-AZURITE = ROOT / "node_modules" / ".bin" / "azurite-blob"
+AZURITE = ROOT / "node_modules" / ".bin" / "azurite"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The key that Azurite's documentation gives for its one account; no secret."""
 START_SECONDS = 30
@@ -40,6 +40,11 @@ class Emulated:
     def control(self) -> str:
         return f"{self.cosmos.endpoint}_emulator/"
 
+    @property
+    def table(self) -> str:
+        """Of the journal; one for each blob container."""
+        return "journal" + "".join(c for c in self.blobs.container if c.isalnum())
+
     def environment(self) -> dict[str, str]:
         """The settings of a server that is to use them."""
         return {
@@ -49,6 +54,7 @@ class Emulated:
             "DICOM_COSMOS_KEY": self.cosmos.key,
             "DICOM_BLOB_CONNECTION": self.blobs.connection,
             "DICOM_BLOB_CONTAINER": self.blobs.container,
+            "DICOM_TABLE": self.table,
         }
 
 
@@ -61,11 +67,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], port: int) -> Iterator[None]:
-    """A process, once it listens on the port; ended afterwards."""
+def _process(command: list[str], *ports: int) -> Iterator[None]:
+    """A process, once it listens on the ports; ended afterwards."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     try:
-        _wait_for(port, process)
+        for port in ports:
+            _wait_for(port, process)
         yield
     finally:
         process.terminate()
@@ -97,27 +104,34 @@ def cosmos_emulator(
 
 @contextmanager
 def azurite(
-    *, port: int = 0, folder: Path | None = None, container: str = "dicom"
+    *,
+    port: int = 0,
+    table_port: int = 0,
+    folder: Path | None = None,
+    container: str = "dicom",
 ) -> Iterator[BlobAddress]:
-    """Azurite's blob service, in memory unless a folder is given.
+    """Azurite: blobs and tables, in memory unless a folder is given.
 
     `--skipApiVersionCheck`: azure-storage-blob 12.31 speaks a newer version than
     Azurite 3.37 knows of.
     """
     if not AZURITE.exists():
         raise RuntimeError("Azurite is not installed: run npm ci")
-    port = port or free_port()
+    port, table_port = port or free_port(), table_port or free_port()
     place = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
     node = shutil.which("node") or "node"
     command = [
         node, str(AZURITE.resolve()), "--blobHost", "127.0.0.1", "--blobPort", str(port),
+        "--tableHost", "127.0.0.1", "--tablePort", str(table_port),
+        "--queueHost", "127.0.0.1", "--queuePort", str(free_port()),
         "--skipApiVersionCheck", "--disableTelemetry", "--silent", *place,
     ]  # fmt: skip
-    with _process(command, port):
+    with _process(command, port, table_port):
         connection = (
             "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
             f"AccountKey={AZURITE_KEY};"
             f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+            f"TableEndpoint=http://127.0.0.1:{table_port}/devstoreaccount1;"
         )
         yield BlobAddress(connection=connection, container=container)
 
@@ -148,7 +162,10 @@ def provision(emulated: Emulated, *options: str) -> list[str]:
 
 @contextmanager
 def both(
-    cosmos_port: int = 0, blob_port: int = 0, folder: Path | None = None
+    cosmos_port: int = 0,
+    blob_port: int = 0,
+    table_port: int = 0,
+    folder: Path | None = None,
 ) -> Iterator[Emulated]:
     """Both emulators, provisioned; what they hold is kept in the folder if given."""
     options: list[str] = []
@@ -157,7 +174,11 @@ def both(
         options = ["--file", str(folder / "cosmos.db")]
     with (
         cosmos_emulator(*options, port=cosmos_port) as cosmos,
-        azurite(port=blob_port, folder=folder and folder / "azurite") as blobs,
+        azurite(
+            port=blob_port,
+            table_port=table_port,
+            folder=folder and folder / "azurite",
+        ) as blobs,
     ):
         emulated = Emulated(cosmos, blobs)
         provision(emulated)
