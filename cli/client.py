@@ -2,15 +2,30 @@
 
 import json
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 BOUNDARY = "dicom-functions-cli-7f9c2ba4e88f827d"
 DICOM_JSON = "application/dicom+json"
+
+
+def pinned(cert: Path) -> ssl.SSLContext:
+    """Trusts the certificates of the file and no others.
+
+    Raises:
+        OSError: It cannot be read, or has none.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cert)
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +47,26 @@ class Server:
     several threads at once.
     """
 
-    def __init__(self, url: str, timeout_seconds: float = 60) -> None:
+    def __init__(
+        self, url: str, timeout_seconds: float = 60, cert: Path | None = None
+    ) -> None:
+        """A server that is not asked yet.
+
+        Args:
+            url: Its base URL.
+            timeout_seconds: For each step of a request.
+            cert: PEM file with the very certificate that it has, whatever names that
+                is for; None for one that this machine trusts.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"not an http or https URL: {url}")
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._connection = kind(parts.netloc, timeout=timeout_seconds)
+        self._connection = HTTPConnection(parts.netloc, timeout=timeout_seconds)
+        if parts.scheme == "https":
+            context = pinned(cert) if cert else None
+            self._connection = HTTPSConnection(
+                parts.netloc, timeout=timeout_seconds, context=context
+            )
         self._path = parts.path.rstrip("/")
         self.url = url.rstrip("/")
 

@@ -25,18 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", type=int, required=True, help="its process number")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--viewer", type=Path, required=True)
+    parser.add_argument("--cert", type=Path, help="the server's, where it has TLS")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0 when the server became ready and everything else is done."""
-    url = f"http://{reachable(arguments.host)}:{arguments.port}"
-    if not wait_until_healthy(url, arguments.server):
+    cert = arguments.cert
+    scheme = "https" if cert else "http"
+    url = f"{scheme}://{reachable(arguments.host)}:{arguments.port}"
+    if not wait_until_healthy(url, arguments.server, cert):
         return 1
     print(f"dev: Ready: DICOMweb at {url}/v2, docs at {url}/v2/api.yaml", flush=True)
     record = arguments.data / "sample.json"
     if sample.is_wanted(record):
         try:
-            with Server(f"{url}/v2") as server:
+            with Server(f"{url}/v2", cert=cert) as server:
                 print(f"dev: {sample.load(server, record)}", flush=True)
         except OSError as error:
             print(f"dev: The samples were not loaded: {error}", file=sys.stderr)
@@ -50,10 +53,10 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def wait_until_healthy(url: str, process: int) -> bool:
+def wait_until_healthy(url: str, process: int, cert: Path | None = None) -> bool:
     """True once the server answers 200; False when it ended or takes too long."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with Server(url, timeout_seconds=10) as server:
+    with Server(url, timeout_seconds=10, cert=cert) as server:
         while is_alive(process):
             try:
                 if server.request("GET", "/health/check").status == 200:

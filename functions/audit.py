@@ -5,22 +5,19 @@ the partition, but neither the query string nor anything else of a patient. Head
 that start with `X-MS-AZUREDICOM-AUDIT-` are copied as the client sent them.
 """
 
-import logging
 import re
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from starlette.requests import Request
 
 from dicomweb.errors import InvalidRequest, quoted
 from functions.auth import Caller
 from functions.call import Route
+from services import audit_log
+from services.audit_log import ActionType
 from services.settings import Settings
-
-logger = logging.getLogger("dicom.audit")
 
 HEADER_PREFIX = "x-ms-azuredicom-audit-"
 MAX_HEADERS = 10
@@ -32,13 +29,6 @@ _PARAMETER = re.compile(r"\{\*?([a-z]+)[^}]*\}", re.IGNORECASE)
 _NAMES = frozenset({"partition", "version", "tag"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _NUMBERS = re.compile(r"[0-9A-Fa-f.,/-]{1,256} *", re.ASCII)
-
-
-class Action(Enum):
-    """Which of the two entries."""
-
-    EXECUTING = "Executing"
-    EXECUTED = "Executed"
 
 
 def custom_headers(request: Request) -> dict[str, str]:
@@ -87,42 +77,40 @@ class Audit:
         self._headers: Mapping[str, str] = {}
         self._caller = Caller()
         self._began = False
-        self.enabled = settings.audits and route.audit is not None
 
-    def executing(self, caller: Caller, headers: Mapping[str, str]) -> None:
+    def identified(self, caller: Caller) -> None:
+        """Says who calls, for the entries to come."""
+        self._caller = caller
+
+    def executing(self, headers: Mapping[str, str]) -> None:
         """Writes the first entry."""
-        self._caller, self._headers, self._began = caller, headers, True
-        self._write(Action.EXECUTING, None)
+        self._headers, self._began = headers, True
+        self._write(ActionType.EXECUTING, None)
 
     def executed(self, status: int) -> None:
         """Writes the second entry; both for a request that did not come so far."""
         if not self._began:
-            self.executing(self._caller, self._headers)
-        self._write(Action.EXECUTED, status)
+            self.executing(self._headers)
+        self._write(ActionType.EXECUTED, status)
 
-    def _write(self, action: Action, status: int | None) -> None:
-        if not self.enabled:
+    def _write(self, action_type: ActionType, status: int | None) -> None:
+        action = self._route.audit
+        if action is None:
             return
-        entry: dict[str, Any] = {
-            "ActionType": action.value,
-            "EventType": "AuditEvent",
-            "Audience": ",".join(self._settings.audiences),
-            "Authority": self._settings.authority,
+        details: dict[str, Any] = {
             "RequestUri": self._root + safe_path(self._route, self._request),
             "Method": self._request.method,
-            "Action": self._route.audit,
+            "CallerIPAddress": self._caller.address,
+            "Claims": {
+                name: self._caller.claims[name]
+                for name in self._settings.audit_claims
+                if name in self._caller.claims
+            },
+            "CustomHeaders": self._headers,
         }
         if status is not None:
-            entry["StatusCode"] = status
-        entry["CorrelationId"] = self._id
-        entry["Claims"] = {
-            name: self._caller.claims[name]
-            for name in self._settings.audit_claims
-            if name in self._caller.claims
-        }
-        entry["CallerIPAddress"] = self._caller.address
-        entry["CustomHeaders"] = self._headers
-        logger.info("%s", orjson.dumps(entry, default=str).decode())
+            details["StatusCode"] = status
+        audit_log.write(self._settings, action_type, action, self._id, details)
 
 
 def safe_path(route: Route, request: Request) -> str:

@@ -111,23 +111,32 @@ class Gate:
 
         Raises:
             Unauthenticated: There is no valid token.
-            TooManyRequests: The caller has used its share up.
+            TooManyRequests: There is none, and too many such came from the address.
             StoreUnavailable: The issuer of the tokens does not answer.
         """
-        address = self._address(request)
-        if route.anonymous:
-            return Caller(address, address)
-        if self._tokens is None:
-            self._shares.take(address)
-            return Caller(address, address)
+        stranger = self.stranger(request)
+        if route.anonymous or self._tokens is None:
+            return stranger
         try:
             claims = await self._tokens.verify(_bearer(request))
         except Unauthenticated:
-            self._shares.take(address)
+            self._shares.take(stranger.key)
             raise
-        caller = Caller(address, _key(claims), self._role_names(claims), claims)
-        self._shares.take(caller.key)
-        return caller
+        return Caller(stranger.address, _key(claims), self._role_names(claims), claims)
+
+    def stranger(self, request: Request) -> Caller:
+        """What is known of a caller without looking at its token."""
+        address = self._address(request)
+        return Caller(address, address)
+
+    def count(self, caller: Caller, route: Route) -> None:
+        """Takes a request off the caller's share.
+
+        Raises:
+            TooManyRequests: The caller has used its share up.
+        """
+        if not route.anonymous:
+            self._shares.take(caller.key)
 
     def check(self, caller: Caller, route: Route, request: Request) -> None:
         """Whether the caller may use the route, in the partition of the path.

@@ -144,9 +144,11 @@ class _Visit:
             DicomwebError: It may not, or the handler refuses.
         """
         route, request = self._route, self._request
-        headers = custom_headers(request)
+        self._audit.identified(self._gate.stranger(request))
         caller = await self._gate.identify(route, request)
-        self._audit.executing(caller, headers)
+        self._audit.identified(caller)
+        self._gate.count(caller, route)
+        self._audit.executing(custom_headers(request))
         self._gate.check(caller, route, request)
         self._runtime = await self._resolve()
         call = await _prepare(

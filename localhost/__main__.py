@@ -88,6 +88,8 @@ def _own_folder(app: Path) -> Path:
 def _setup(
     options: argparse.Namespace, folder: Path, data: Path, access: keys.Keys
 ) -> Setup:
+    if options.key and not options.cert:
+        raise HostError("--key needs --cert")
     serving = server.Serving(
         cert=options.cert.resolve() if options.cert else None,
         key=options.key.resolve() if options.key else None,

@@ -26,6 +26,21 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 MAX_CONNECTIONS = 2000
 BACKLOG = 2048
+ACCESS_LOG = logging.getLogger("uvicorn.access")
+
+
+def without_query(record: logging.LogRecord) -> bool:
+    """Cuts the query string, which may be confidential, off an access log record."""
+    arguments = record.args
+    if isinstance(arguments, tuple):
+        record.args = tuple(
+            argument.partition("?")[0] if isinstance(argument, str) else argument
+            for argument in arguments
+        )
+    return True
+
+
+ACCESS_LOG.addFilter(without_query)
 
 
 @dataclass(frozen=True, slots=True)

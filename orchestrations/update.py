@@ -13,7 +13,8 @@ from orchestrations.triggers import (
     orchestrator,
     settled,
 )
-from services import update_operation
+from services import audit_log, update_operation
+from services.audit_log import UPDATE_OPERATION, ActionType
 from services.operations import (
     ORCHESTRATORS,
     OperationStatus,
@@ -96,7 +97,17 @@ async def _step(runtime: Runtime, payload: list[Any], client: Any) -> dict[str, 
     return asdict(done)
 
 
+def _audit(
+    runtime: Runtime, action_type: ActionType, state: State, **details: int
+) -> None:
+    audit_log.write(
+        runtime.settings, action_type, UPDATE_OPERATION, state["id"], details
+    )
+
+
 async def _record(runtime: Runtime, state: State) -> None:
+    if not state["processed"]:
+        _audit(runtime, ActionType.EXECUTING, state)
     await record(
         runtime,
         state["id"],
@@ -109,6 +120,8 @@ async def _record(runtime: Runtime, state: State) -> None:
 
 async def _finish(runtime: Runtime, state: State) -> None:
     await update_operation.end(runtime, state["id"], state)
+    is_good = update_operation.status(state) is OperationStatus.SUCCEEDED
+    _audit(runtime, ActionType.EXECUTED, state, StatusCode=200 if is_good else 400)
 
 
 def register(blueprint: df.Blueprint, resolve: Resolve) -> None:

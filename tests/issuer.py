@@ -7,6 +7,7 @@ reads; `token(**claims)` signs. Changed keys are published at once.
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -37,10 +38,11 @@ class Issuer:
         return {"keys": [public_jwk(key, kid) for kid, key in self.private.items()]}
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        host = dict(scope["headers"])[b"host"].decode()
         documents = {
             "/.well-known/openid-configuration": {
                 "issuer": self.name,
-                "jwks_uri": f"{scope['scheme']}://issuer.example/keys",
+                "jwks_uri": f"{scope['scheme']}://{host}/keys",
                 **self.extra,
             },
             "/keys": self.published(),
@@ -54,7 +56,13 @@ class Issuer:
         await send({"type": "http.response.body", "body": body})
 
     def token(
-        self, *, kid: str | None = None, key: Any = None, alg: str = "", **claims: Any
+        self,
+        *,
+        kid: str | None = None,
+        key: Any = None,
+        alg: str = "",
+        header: dict[str, Any] | None = None,
+        **claims: Any,
     ) -> str:
         """A token that is valid for an hour unless the claims say otherwise."""
         kid = kid or next(iter(self.private))
@@ -62,7 +70,8 @@ class Issuer:
         alg = alg or (
             "ES256" if isinstance(key, ec.EllipticCurvePrivateKey) else "RS256"
         )
-        return jwt.encode(self.claims(**claims), key, alg, {"kid": kid})
+        fields = {"kid": kid, **(header or {})}
+        return jwt.encode(self.claims(**claims), key, alg, fields)
 
     def claims(self, **claims: Any) -> dict[str, Any]:
         now = time.time()
@@ -114,3 +123,50 @@ def hmac_with_public_key(issuer: Issuer) -> str:
     signed = text.rpartition(".")[0]
     digest = hmac.new(pem, signed.encode(), hashlib.sha256).digest()
     return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+NOW = time.time()
+HOUR = 3600
+BAD_TOKENS: dict[str, Callable[[Issuer], str]] = {
+    "wrong issuer": lambda i: i.token(iss="https://other.example"),
+    "wrong audience": lambda i: i.token(aud="other"),
+    "no audience": lambda i: i.token(aud=None),
+    "no issuer": lambda i: i.token(iss=None),
+    "no end": lambda i: i.token(exp=None),
+    "expired": lambda i: i.token(exp=NOW - HOUR),
+    "not yet valid": lambda i: i.token(nbf=NOW + HOUR, exp=NOW + 2 * HOUR),
+    "none": lambda i: unsigned({"alg": "none", "kid": the_kid(i)}, i.claims()),
+    "None": lambda i: unsigned({"alg": "None", "kid": the_kid(i)}, i.claims(), "x"),
+    "no algorithm": lambda i: unsigned({"kid": the_kid(i)}, i.claims(), "x"),
+    "shared secret": lambda i: hmac_with_public_key(i),
+    "RS512": lambda i: i.token(alg="RS512"),
+    "unknown kid": lambda i: i.token(kid="other", key=new_key()),
+    "foreign key": lambda i: i.token(key=new_key()),
+    "EC key under RSA kid": lambda i: i.token(key=new_key("ES256")),
+    "own key in the header": lambda i: with_own_key(i),
+    "unknown critical extension": lambda i: i.token(header={"crit": ["x"], "x": 1}),
+    "tampered payload": lambda i: tampered(i),
+    "cut": lambda i: i.token()[:-5],
+    "no token": lambda i: "nonsense",
+    "empty parts": lambda i: "..",
+    "too long": lambda i: "a" * 20_000,
+}
+"""Tokens that nobody may take, by what is wrong with them."""
+
+
+def the_kid(issuer: Issuer) -> str:
+    return next(iter(issuer.private))
+
+
+def tampered(issuer: Issuer) -> str:
+    """A good token whose payload was exchanged."""
+    header, _, signature = issuer.token().split(".")
+    changed = unsigned({}, issuer.claims(roles=["globalAdmin"])).split(".")[1]
+    return f"{header}.{changed}.{signature}"
+
+
+def with_own_key(issuer: Issuer) -> str:
+    """Signed with a key that the token itself brings along."""
+    key = new_key()
+    header = {"kid": the_kid(issuer), "jwk": public_jwk(key, the_kid(issuer))}
+    return jwt.encode(issuer.claims(), key, "RS256", header)

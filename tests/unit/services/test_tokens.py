@@ -6,12 +6,11 @@ import httpx
 import pytest
 from issuer import (
     APPLICATION,
+    BAD_TOKENS,
     TENANT,
     URL,
     Issuer,
-    hmac_with_public_key,
-    new_key,
-    unsigned,
+    tampered,
 )
 
 from dicomweb.errors import Unauthenticated
@@ -37,31 +36,7 @@ async def test_a_good_token_gives_its_claims(issuer, algorithm):
     assert (claims["oid"], claims["roles"]) == ("caller", ["a"])
 
 
-NOW = time.time()
-BAD = {
-    "wrong issuer": lambda i: i.token(iss="https://other.example"),
-    "wrong audience": lambda i: i.token(aud="other"),
-    "no audience": lambda i: i.token(aud=None),
-    "no issuer": lambda i: i.token(iss=None),
-    "no end": lambda i: i.token(exp=None),
-    "expired": lambda i: i.token(exp=NOW - 2 * tokens.SKEW_SECONDS),
-    "not yet valid": lambda i: i.token(nbf=NOW + 100 * tokens.SKEW_SECONDS),
-    "none": lambda i: unsigned({"alg": "none", "kid": "first"}, i.claims()),
-    "None": lambda i: unsigned({"alg": "None", "kid": "first"}, i.claims(), "x"),
-    "shared secret": hmac_with_public_key,
-    "RS512": lambda i: i.token(alg="RS512"),
-    "unknown kid": lambda i: i.token(kid="other", key=new_key()),
-    "foreign key": lambda i: i.token(key=new_key()),
-    "EC key under RSA kid": lambda i: i.token(key=new_key("ES256")),
-    "cut": lambda i: i.token()[:-5],
-    "no token": lambda i: "nonsense",
-    "empty parts": lambda i: "..",
-    "too long": lambda i: "a" * (tokens.MAX_TOKEN_CHARACTERS + 1),
-    "odd characters": lambda i: "ä\udc80.b.c",
-}
-
-
-@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("make", BAD_TOKENS.values(), ids=BAD_TOKENS)
 async def test_a_bad_token_is_refused(issuer, make):
     with pytest.raises(Unauthenticated):
         await verifier(issuer).verify(make(issuer))
@@ -71,10 +46,13 @@ async def test_a_changed_payload_is_refused_even_after_the_good_one(issuer):
     verify = verifier(issuer).verify
     good = issuer.token()
     await verify(good)
-    header, _, signature = good.split(".")
-    changed = unsigned({}, issuer.claims(roles=["globalAdmin"])).split(".")[1]
     with pytest.raises(Unauthenticated):
-        await verify(f"{header}.{changed}.{signature}")
+        await verify(tampered(issuer))
+
+
+async def test_odd_characters_are_refused(issuer):
+    with pytest.raises(Unauthenticated):
+        await verifier(issuer).verify("ä\udc80.b.c")
 
 
 async def test_small_differences_of_clocks_do_not_matter(issuer):
