@@ -41,6 +41,7 @@ CORE = (
     Attribute("00400244", "PerformedProcedureStepStartDate", "DA", Level.SERIES),
     Attribute("00081090", "ManufacturerModelName", "LO", Level.SERIES),
     Attribute("00080018", "SOPInstanceUID", "UI", Level.INSTANCE),
+    Attribute("00080016", "SOPClassUID", "UI", Level.INSTANCE),
 )
 
 NUMBER_OF_STUDY_RELATED_INSTANCES = "00201208"

@@ -15,7 +15,8 @@ SUPPORTED_VRS = frozenset(
     )
 )
 _LEVELS = {level.value: level for level in Level}
-_CORE = frozenset(attribute.tag for attribute in attributes.CORE)
+# SOPClassUID was no core attribute of the .NET server: its clients may add it.
+_CORE = frozenset(attribute.tag for attribute in attributes.CORE) - {"00080016"}
 _CHOICES = {"xs": ("US", "SS"), "xw": ("US", "OW"), "ox": ("OB", "OW")}
 
 

@@ -171,7 +171,10 @@ def instance_document(
         "at": created,
         "nf": read.number_of_frames,
         "a": level_elements(read.elements, attributes.INSTANCE_ALL),
-        "f": {"SOPInstanceUID": uid_key(read.sop_instance_uid)},
+        "f": {
+            "SOPInstanceUID": uid_key(read.sop_instance_uid),
+            "SOPClassUID": uid_key(read.sop_class_uid),
+        },
         "m": read.metadata.to_json(),
         "z": read.metadata.data,
     }

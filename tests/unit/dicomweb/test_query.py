@@ -168,6 +168,8 @@ def test_a_disabled_query_tag_cannot_be_searched_by():
         (Resource.STUDY_INSTANCES, "Modality=CT&SOPInstanceUID=1", True),
         (Resource.STUDY_INSTANCES, "PatientID=1", False),
         (Resource.STUDY_SERIES_INSTANCES, "SOPInstanceUID=1", True),
+        (Resource.STUDY_SERIES_INSTANCES, "SOPClassUID=1.2", True),
+        (Resource.STUDY_SERIES, "SOPClassUID=1.2", False),
         (Resource.STUDY_SERIES_INSTANCES, "Modality=CT", False),
     ],
 )
