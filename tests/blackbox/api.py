@@ -68,6 +68,32 @@ class Api(httpx.Client):
         return found
 
 
+@dataclass(frozen=True)
+class Place:
+    """A version of the API, with or without a partition; paths are taken below it."""
+
+    api: Api
+    root: str
+
+    @property
+    def base(self) -> str:
+        """What URLs in answers start with."""
+        return f"{self.api.base_url}{self.root}"
+
+    def store(self, *files: bytes, path: str = "/studies") -> httpx.Response:
+        return self.api.store(*files, path=self.root + path)
+
+    def read(self, path: str, accept: str = DICOM_JSON, **more: str) -> httpx.Response:
+        return self.api.read(self.root + path, accept, **more)
+
+    def get(self, path: str) -> httpx.Response:
+        """Without any header."""
+        return self.api.get(self.root + path)
+
+    def metadata(self, path: str) -> list[dict[str, Any]]:
+        return self.api.metadata(self.root + path)
+
+
 @dataclass
 class Made:
     """A DICOM file with fresh UIDs and the paths where it will be found.

@@ -3,6 +3,7 @@
 * `host(app, *arguments, **env)` runs `python -m localhost` on an app of tests/apps.
 * `serve(**env)` runs the product on a data folder of its own, settings by keyword.
 * `server` is one product server for the whole session.
+* `place` is each version of the API in turn, with and without a partition.
 * `api` is a client of it; `partitioned` of one with data partitions, `special` of one
   with small limits, full validation, CORS and a public URL.
 All but the clients give a `Running`: `.url`, `.process`, `.data`, `.settings`, `.log()`.
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api
+from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api, Place
 from blackbox.hosts import ROOT, Running, boot
 from blackbox.stacks import SettingsOf, stack
 
@@ -90,6 +91,14 @@ def api(server: Running) -> Iterator[Api]:
 def partitioned(serve: Callable[..., Running]) -> Iterator[Api]:
     with Api(serve(DICOM_DATA_PARTITIONS="true").url) as client:
         yield client
+
+
+@pytest.fixture(params=["v1.0-prerelease", "v1", "v2", "v1/p", "v2/p"])
+def place(request: pytest.FixtureRequest, api: Api, partitioned: Api) -> Place:
+    version, _, partition = request.param.partition("/")
+    if partition:
+        return Place(partitioned, f"/{version}/partitions/place")
+    return Place(api, f"/{version}")
 
 
 @pytest.fixture(scope="session")
