@@ -39,7 +39,7 @@ MAX_PAGES = 40
 MAX_ENTRIES = 2000
 _TRIES = 200
 _ENTRY_BYTES = 200
-_LATEST = 2**53
+_LATEST = 2**53  # no index counts further exactly
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TOTALS = (0, 0, 0)
 
@@ -222,6 +222,7 @@ class Feed:
 
     async def by_sequence(self, offset: int, limit: int) -> list[FeedEntry]:
         """Entries with offset < sequence <= offset + limit, ascending."""
+        offset = min(offset, _LATEST)
         where = And(
             (Range(("last",), low=offset + 1), Range(("first",), high=offset + limit))
         )
@@ -242,6 +243,7 @@ class Feed:
         What is published later gets a later time than `end`, so a reader that asks
         window after window misses nothing.
         """
+        offset = min(offset, _LATEST)
         now = self._now()
         await self._raise_floor(min(end or now, now))
         low = None if start is None else microseconds(start)

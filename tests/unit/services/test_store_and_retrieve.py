@@ -84,6 +84,13 @@ async def test_the_same_instance_again_is_refused_and_changes_nothing(runtime):
     assert len(await runtime.feed.by_sequence(0, 100)) == 1
 
 
+async def test_a_reader_of_the_feed_may_ask_beyond_every_number(runtime):
+    await put(runtime, instance())
+    beyond = 2**63 - 1
+    assert await runtime.feed.by_sequence(beyond, 100) == []
+    assert await runtime.feed.by_time(None, None, beyond, 200) == []
+
+
 async def test_doubles_within_a_request_are_refused(runtime):
     file = instance()
     first, second = await put(runtime, file, file)
