@@ -109,3 +109,18 @@ def _wait_for_url(process: subprocess.Popen[bytes]) -> str:
             if not chunk:
                 break
     raise TimeoutError(f"the host did not start (exit code {process.poll()})")
+
+
+def refused_start(tmp_path: Path, **env: str) -> str:
+    """What a server that must not start says."""
+    options = ["--port", "0", "--workers", "1", "--data", str(tmp_path / "host")]
+    ended = subprocess.run(
+        [*LOCALHOST, str(ROOT), *options],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "DICOM_DATA": str(tmp_path / "dicom"), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    return ended.stdout + ended.stderr

@@ -1,7 +1,6 @@
 """A server with security, attacked from outside over real connections."""
 
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from blackbox.api import AS_STORED, Api, made
-from blackbox.hosts import LOCALHOST, ROOT, Running
+from blackbox.hosts import Running, refused_start
 from blackbox.issuers import MockIssuer, published
 from blackbox.secured import SECOND, authorization, caller, settings
 from data import new_uid
@@ -271,21 +270,6 @@ def test_the_method_cannot_be_overridden(secured, issuer, secret, method):
 
 
 # --- the start -----------------------------------------------------------------------
-
-
-def refused_start(tmp_path: Path, **env: str) -> str:
-    """What a server that must not start says."""
-    options = ["--port", "0", "--workers", "1", "--data", str(tmp_path / "host")]
-    ended = subprocess.run(
-        [*LOCALHOST, str(ROOT), *options],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "DICOM_DATA": str(tmp_path / "dicom"), **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode != 0
-    return ended.stdout + ended.stderr
 
 
 def test_a_bad_roles_file_stops_the_start_and_every_mistake_is_listed(tmp_path):
