@@ -1,9 +1,11 @@
 """Opens the stores that the settings name."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from stores.errors import disk_unavailable
 from stores.ports import Blobs, Documents, Journal, Secrets, TokenKeys
 
 INDEX_FOLDER = "index"
@@ -105,6 +107,7 @@ def connect(settings: StoreSettings) -> Stores:
     Raises:
         StoreFormatError: The index is of a newer version or not one of ours (the Azure
             index says so at its first request).
+        StoreUnavailable: The disk is full or failed; what was opened is closed again.
         ValueError: There is no such kind of store.
     """
     if settings.store == "embedded":
@@ -127,15 +130,20 @@ def _embedded(settings: StoreSettings) -> Stores:
     from stores.sqlite_documents import SqliteDocuments
     from stores.sqlite_journal import SqliteJournal
 
-    survives = settings.durability == "power-loss"
-    blobs = DirectoryBlobs(settings.data / BLOB_FOLDER, survives_power_loss=survives)
-    documents = SqliteDocuments(
-        settings.data / INDEX_FOLDER, survives_power_loss=survives
-    )
-    journal = SqliteJournal(
-        settings.data / JOURNAL_FOLDER, survives_power_loss=survives
-    )
-    secrets = FileSecrets(settings.data / SECRETS_FOLDER)
+    data, survives = settings.data, settings.durability == "power-loss"
+    with ExitStack() as opened:
+        try:
+            documents = SqliteDocuments(
+                data / INDEX_FOLDER, survives_power_loss=survives
+            )
+            opened.callback(documents.close_now)
+            journal = SqliteJournal(data / JOURNAL_FOLDER, survives_power_loss=survives)
+            opened.callback(journal.close_now)
+            blobs = DirectoryBlobs(data / BLOB_FOLDER, survives_power_loss=survives)
+        except OSError as error:
+            raise disk_unavailable(error) from error
+        opened.pop_all()
+    secrets = FileSecrets(data / SECRETS_FOLDER)
     return Stores(documents, blobs, journal, secrets, blobs.spool_folder)
 
 

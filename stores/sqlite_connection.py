@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from stores.containers import CONTAINERS, DATA_FORMAT, ContainerSpec
-from stores.errors import StoreFormatError
+from stores.errors import StoreFormatError, index_unavailable
 from stores.sqlite_index import ROWS_VERSION, Layout, layout_of, rows
 
 APPLICATION_ID = 0x44434D46
@@ -111,6 +111,7 @@ def open_writer(folder: Path, lock: WriterLock) -> sqlite3.Connection:
 
     Raises:
         StoreFormatError: The file is of a newer version or not one of ours.
+        StoreUnavailable: The disk is full or failed.
     """
     path = folder / FILE_NAME
     connection = None
@@ -121,8 +122,10 @@ def open_writer(folder: Path, lock: WriterLock) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, StoreFormatError) as error:
         if connection is not None:
             connection.close()
-        if isinstance(error, StoreFormatError | sqlite3.OperationalError):
+        if isinstance(error, StoreFormatError):
             raise
+        if isinstance(error, sqlite3.OperationalError):
+            raise index_unavailable(error) from error
         raise StoreFormatError(f"{path} is not an index") from error
     return connection
 
@@ -139,6 +142,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise StoreFormatError(
             f"The index is of format {version}; this version reads {DATA_FORMAT}"
         )
+    if _is_current(connection, version, application):
+        return  # a start must be possible on a full disk
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
@@ -156,6 +161,21 @@ def _prepare(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+def _is_current(connection: sqlite3.Connection, version: int, application: int) -> bool:
+    """Whether a start of this version has nothing to write."""
+    if (version, application) != (DATA_FORMAT, APPLICATION_ID):
+        return False
+    known = dict(connection.execute("SELECT name, digest FROM layouts"))
+    return all(known.get(spec.name) == _digest(spec) for spec in CONTAINERS)
+
+
+def _digest(spec: ContainerSpec) -> str:
+    """Says what the index rows of the container mean."""
+    layout = LAYOUTS[spec.name]
+    meaning = repr((ROWS_VERSION, layout.scope, layout.order, layout.fields))
+    return hashlib.sha256(meaning.encode()).hexdigest()
 
 
 def _prepare_container(connection: sqlite3.Connection, spec: ContainerSpec) -> None:
@@ -178,8 +198,7 @@ def _prepare_container(connection: sqlite3.Connection, spec: ContainerSpec) -> N
         "(p TEXT NOT NULL, s NOT NULL, v NOT NULL, o NOT NULL, n INTEGER NOT NULL,"
         " PRIMARY KEY (p, s, v, o, n)) WITHOUT ROWID"
     )
-    meaning = repr((ROWS_VERSION, layout.scope, layout.order, layout.fields))
-    digest = hashlib.sha256(meaning.encode()).hexdigest()
+    digest = _digest(spec)
     known = connection.execute(
         "SELECT digest FROM layouts WHERE name = ?", (spec.name,)
     ).fetchone()

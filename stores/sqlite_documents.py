@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from stores import sqlite_search
 from stores.batches import check_batch
-from stores.errors import disk_unavailable
+from stores.errors import disk_unavailable, index_unavailable
 from stores.ports import (
     BatchResult,
     Document,
@@ -31,7 +32,7 @@ from stores.sqlite_connection import (
     open_writer,
 )
 from stores.sqlite_search import Search, check_search, is_small
-from stores.sqlite_writer import Writer, store_error
+from stores.sqlite_writer import Writer
 
 QUERY_THREADS = 4
 
@@ -46,13 +47,23 @@ class SqliteDocuments:
         survives_power_loss: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Opens the file, made when missing; nothing stays open when that fails.
+
+        Raises:
+            StoreFormatError: The file is of a newer version or not one of ours.
+            StoreUnavailable: The disk is full or failed.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / FILE_NAME
         self._clock = clock
-        self._lock = WriterLock(folder / LOCK_NAME)
-        connection = open_writer(folder, self._lock)
-        self._writer = Writer(folder, connection, self._lock, clock)
-        self._flusher = Flusher(folder) if survives_power_loss else None
+        with ExitStack() as opened:
+            self._lock = WriterLock(folder / LOCK_NAME)
+            opened.callback(self._lock.close)
+            connection = open_writer(folder, self._lock)
+            opened.callback(connection.close)
+            self._flusher = Flusher(folder) if survives_power_loss else None
+            self._writer = Writer(folder, connection, self._lock, clock)
+            opened.pop_all()
         self._reader = connect(self._path, cache_kib=READ_CACHE_KIB)
         self._readers: list[sqlite3.Connection] = []
         self._of_thread = threading.local()
@@ -68,7 +79,7 @@ class SqliteDocuments:
                 self._reader, layout, partition_key, id, self._clock()
             )
         except sqlite3.Error as error:
-            raise store_error(error) from error
+            raise index_unavailable(error) from error
 
     async def batch(
         self, container: str, partition_key: str, operations: Sequence[Operation]
@@ -106,7 +117,7 @@ class SqliteDocuments:
                 return sqlite_search.run(self._reader, search, self._clock())
             return await loop.run_in_executor(self._threads, self._run, search)
         except sqlite3.Error as error:
-            raise store_error(error) from error
+            raise index_unavailable(error) from error
 
     async def flush(self) -> None:
         """Makes what was committed before the call safe against power loss."""
@@ -115,7 +126,11 @@ class SqliteDocuments:
 
     async def close(self) -> None:
         """Ends threads and connections after what waits is committed."""
-        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """As `close`, in a thread or where nothing waits."""
+        self._writer.close()
         self._threads.shutdown()
         if self._flusher is not None:
             self._flusher.close()

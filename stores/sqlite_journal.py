@@ -22,6 +22,7 @@ FILE_NAME: Final = "journal.db"
 APPLICATION_ID: Final = 0x44434A4C
 JOURNAL_FORMAT: Final = 1
 BUSY_SECONDS: Final = 10.0
+_NOT_AVAILABLE: Final = "The journal is not available now"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 T = TypeVar("T")
@@ -35,12 +36,15 @@ class SqliteJournal:
 
         Raises:
             StoreFormatError: It is of a newer version or not a journal.
+            StoreUnavailable: The disk is full or failed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._connection = _open(
-            folder / FILE_NAME, survives_power_loss=survives_power_loss
-        )
+        path = folder / FILE_NAME
+        try:
+            self._connection = _open(path, survives_power_loss=survives_power_loss)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(_NOT_AVAILABLE, retry_after_seconds=2) from error
 
     async def put(self, kind: str, rows: Sequence[JournalRow]) -> None:
         """Writes the rows in one transaction."""
@@ -100,9 +104,10 @@ class SqliteJournal:
 
     async def close(self) -> None:
         """Closes the file."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.close_now)
 
-    def _close(self) -> None:
+    def close_now(self) -> None:
+        """As `close`, in a thread or where nothing waits."""
         with self._lock:
             self._connection.close()
 
@@ -116,9 +121,7 @@ class SqliteJournal:
         try:
             return await asyncio.to_thread(locked)
         except sqlite3.OperationalError as error:
-            raise StoreUnavailable(
-                "The journal is not available now", retry_after_seconds=2
-            ) from error
+            raise StoreUnavailable(_NOT_AVAILABLE, retry_after_seconds=2) from error
 
 
 def _in_transaction(
@@ -149,12 +152,9 @@ def _open(path: Path, *, survives_power_loss: bool) -> sqlite3.Connection:
         _prepare(connection)
         level = "FULL" if survives_power_loss else "NORMAL"
         connection.execute(f"PRAGMA synchronous={level}")
-    except StoreFormatError:
+    except (sqlite3.DatabaseError, StoreFormatError) as error:
         connection.close()
-        raise
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, StoreFormatError | sqlite3.OperationalError):
             raise
         raise StoreFormatError(f"{path} is not a journal") from error
     return connection
@@ -171,6 +171,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         )
     if application not in {0, APPLICATION_ID}:
         raise StoreFormatError("The journal file belongs to another program")
+    if (version, application) == (JOURNAL_FORMAT, APPLICATION_ID):
+        return  # a start must be possible on a full disk
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS rows"

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicomweb.errors import StoreUnavailable
+from stores.errors import index_unavailable
 from stores.ports import BatchResult
 from stores.sqlite_batch import Batch, apply, purge_expired
 from stores.sqlite_connection import (
@@ -55,14 +55,6 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[BatchResult]
     outcome: Outcome | None = None
-
-
-def store_error(error: sqlite3.Error) -> Exception:
-    """The StoreUnavailable for an error of SQLite."""
-    name = getattr(error, "sqlite_errorname", "") or "error"
-    full = name.startswith("SQLITE_FULL")
-    text = "The disk of the index is full" if full else f"The index failed ({name})"
-    return StoreUnavailable(text, retry_after_seconds=30 if full else 2)
 
 
 class Writer:
@@ -152,7 +144,9 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - every waiting caller must hear of it
             if len(jobs) == 1:
                 jobs[0].outcome = (
-                    store_error(error) if isinstance(error, sqlite3.Error) else error
+                    index_unavailable(error)
+                    if isinstance(error, sqlite3.Error)
+                    else error
                 )
                 return
             for job in jobs:
