@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 THREADS = 8
 CHUNK_BYTES = 512 * 1024
+NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux only
 GATHERED_BYTES = 1 << 20
 """Sources up to this size are written in one go, larger ones piece by piece."""
 ON_THE_SPOT_BYTES = 1 << 18
@@ -162,14 +163,11 @@ class DirectoryBlobs:
 
     async def _chunk(self, descriptor: int, length: int, offset: int) -> bytes:
         """Some bytes: at once where they are in memory, else read by a thread."""
-        buffer = bytearray(length)
-        try:
-            count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
-        except OSError:  # not in memory, or a file system that cannot say
-            count = 0
-        if count == 0:
-            return await self._in_thread(os.pread, descriptor, length, offset)
-        return bytes(memoryview(buffer)[:count])
+        if _in_memory(descriptor, offset) and _in_memory(
+            descriptor, offset + length - 1
+        ):
+            return os.pread(descriptor, length, offset)
+        return await self._in_thread(os.pread, descriptor, length, offset)
 
     async def copy(self, source_name: str, name: str) -> None:
         """Copies by the kernel; the copy's time is its own."""
@@ -281,6 +279,16 @@ class DirectoryBlobs:
             return await loop.run_in_executor(self._threads, work, *arguments)
         except OSError as error:
             raise disk_unavailable(error) from error
+
+
+def _in_memory(descriptor: int, offset: int) -> bool:
+    """Whether reading there would not wait for the disk, as far as anyone can say."""
+    if NOWAIT is None:
+        return False
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, NOWAIT) == 1
+    except OSError:  # not in memory, or a file system that cannot say
+        return False
 
 
 def _some(found: Iterator[BlobProperties]) -> Sequence[BlobProperties]:

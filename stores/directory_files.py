@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from stores.disk import sync_data
+
 Bytes = bytes | bytearray | memoryview
 MAX_KNOWN_FOLDERS = 20_000
 MAX_VECTOR = 512
@@ -47,8 +49,9 @@ def write_file(descriptor: int, chunks: Sequence[Bytes]) -> None:
 
 def copy_range(source: int, target: int, offset: int) -> None:
     """Appends the source's bytes from `offset`, within the kernel where it can."""
+    copy = getattr(os, "copy_file_range", _cannot_copy)  # Linux only
     try:
-        while count := os.copy_file_range(source, target, COPY_BYTES, offset):
+        while count := copy(source, target, COPY_BYTES, offset):
             offset += count
     except OSError as error:
         if error.errno not in CANNOT_COPY:
@@ -56,6 +59,10 @@ def copy_range(source: int, target: int, offset: int) -> None:
         while chunk := os.pread(source, READ_BYTES, offset):
             write_file(target, [chunk])
             offset += len(chunk)
+
+
+def _cannot_copy(*_: int) -> int:
+    raise OSError(errno.ENOSYS, "no copy_file_range here")
 
 
 class Folders:
@@ -106,7 +113,7 @@ class Folders:
             if copied_from is not None:
                 copy_range(copied_from, descriptor, 0)
             if self._sync:
-                os.fdatasync(descriptor)
+                sync_data(descriptor)
         except BaseException:
             os.unlink(path)
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stores import sqlite_search
 from stores.batches import check_batch
+from stores.disk import sync_data
 from stores.errors import disk_unavailable, index_unavailable
 from stores.ports import (
     BatchResult,
@@ -181,7 +182,7 @@ class Flusher:
             await asyncio.wait([before])
         self._running, self._next = self._next, None
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, os.fdatasync, self._file)
+        await loop.run_in_executor(self._thread, sync_data, self._file)
 
     def close(self) -> None:
         """Ends the thread and closes the file."""

@@ -76,7 +76,7 @@ class Store:
 
     def flush(self) -> None:
         """Make all commits so far safe against power loss. Blocks; thread-safe."""
-        os.fdatasync(self._wal)
+        getattr(os, "fdatasync", os.fsync)(self._wal)  # macOS has only fsync
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

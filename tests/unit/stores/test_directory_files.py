@@ -8,6 +8,8 @@ import pytest
 
 from dicomweb.errors import StoreUnavailable
 from stores.directory_blobs import DirectoryBlobs
+from stores.directory_files import copy_range
+from stores.disk import sync_data
 from stores.ports import BytesSource
 from stores.staging import FOLDER_NAME, Staging
 
@@ -164,3 +166,19 @@ async def test_names_of_the_store_itself_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="name"):
             await blobs.put([(name, BytesSource(b"1"))])
     await blobs.close()
+
+
+def test_a_system_without_linux_calls_copies_and_syncs_all_the_same(
+    tmp_path, monkeypatch
+):
+    for name in ("fdatasync", "copy_file_range"):
+        monkeypatch.delattr(os, name)
+    content = os.urandom(3_000_000)
+    (tmp_path / "source").write_bytes(content)
+    source = os.open(tmp_path / "source", os.O_RDONLY)
+    target = os.open(tmp_path / "target", os.O_WRONLY | os.O_CREAT)
+    copy_range(source, target, 5)
+    sync_data(target)
+    for each in (source, target):
+        os.close(each)
+    assert (tmp_path / "target").read_bytes() == content[5:]
