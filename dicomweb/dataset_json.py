@@ -80,7 +80,14 @@ class Metadata:
     @classmethod
     def from_json(cls, value: dict[str, Any], data: bytes) -> "Metadata":
         """The inverse of `to_json`."""
-        return cls(data, **(value | {"cuts": tuple(value["cuts"])}))
+        return cls(
+            data,
+            tuple(value["cuts"]),
+            value["length"],
+            value["checksum"],
+            value["inserts"],
+            value["following"],
+        )
 
 
 def encode(elements: dict[str, Any], resource: str) -> Metadata:
