@@ -260,7 +260,7 @@ def _choice(call: Call, name: str, values: type[E]) -> E | None:
             return value
     names = ", ".join(value.value for value in values)
     raise InvalidRequest(
-        f"The query parameter '{name}' is invalid: {quoted(text)} is none of {names}."
+        f"The query parameter '{name}' is invalid. {quoted(text)} is none of {names}."
     )
 
 

@@ -20,6 +20,7 @@ import pytest
 from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api, Place
 from blackbox.hosts import ROOT, Running, boot
 from blackbox.stacks import SettingsOf, stack
+from blackbox.tags import Tags
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,6 +114,18 @@ def special(serve: Callable[..., Running]) -> Iterator[Api]:
     )
     with Api(running.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def tags(serve: Callable[..., Running]) -> Iterator[Tags]:
+    """Query tags of a server that the tests of one file have for themselves.
+
+    They are not of the shared server: its version 1 would refuse by their rules.
+    """
+    running = serve()
+    with Api(running.url) as client:
+        yield Tags(client)
+    running.stop()
 
 
 def _stop_all(started: list[Running]) -> None:
