@@ -3,7 +3,7 @@
 * `host(app, *arguments, **env)` runs `python -m localhost` on an app of tests/apps.
 * `serve(**env)` runs the product on a data folder of its own, settings by keyword.
 * `server` is one product server for the whole session.
-* `place` is each version of the API in turn, with and without a partition.
+* `place` is each version of the API in turn, two with a partition.
 * `api` is a client of it; `partitioned` of one with data partitions, `special` of one
   with small limits, full validation, CORS and a public URL.
 All but the clients give a `Running`: `.url`, `.process`, `.data`, `.settings`, `.log()`.
@@ -94,7 +94,7 @@ def partitioned(serve: Callable[..., Running]) -> Iterator[Api]:
         yield client
 
 
-@pytest.fixture(params=["v1.0-prerelease", "v1", "v2", "v1/p", "v2/p"])
+@pytest.fixture(params=["v1.0-prerelease", "v1/p", "v2", "v2/p"])
 def place(request: pytest.FixtureRequest, api: Api, partitioned: Api) -> Place:
     version, _, partition = request.param.partition("/")
     if partition:
