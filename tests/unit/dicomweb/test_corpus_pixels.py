@@ -3,19 +3,17 @@
 The files are those that the wheels of pydicom and pydicom-data bring along.
 """
 
-import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files as package_files
 from io import BytesIO
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+from corpus import files
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
@@ -75,14 +73,6 @@ class Sample:
         )
 
 
-def paths() -> Iterator[Path]:
-    yield from sorted(Path(str(package_files("pydicom"))).glob("data/test_files/**/*"))
-    found = importlib.util.find_spec("data_store")
-    assert found is not None, "pydicom-data is needed"
-    for location in found.submodule_search_locations or ():
-        yield from sorted(Path(location).glob("data/*"))
-
-
 @cache
 def corpus() -> tuple[Sample, ...]:
     """Every file with Pixel Data that pydicom reads."""
@@ -90,8 +80,8 @@ def corpus() -> tuple[Sample, ...]:
     samples = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path in paths():
-            if path.is_file() and path.name not in NO_IMAGE:
+        for path in files():
+            if path.name not in NO_IMAGE:
                 sample = read(path)
                 if sample is not None:
                     samples.append(sample)

@@ -1,17 +1,21 @@
 """The scanner against pydicom on real files, and on what no real file is."""
 
-import io
 import mmap
 import struct
 import tempfile
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
-import data_store  # type: ignore[import-untyped]
-import pydicom
 import pytest
+from corpus import (
+    NOT_JSON_IN_PYDICOM,
+    TRUNCATED,
+    as_we_write_it,
+    element_at,
+    part_10_files,
+    pydicom_json,
+)
 from data import data_set, file_of, instance
 from pydicom import datadict
 from pydicom.dataset import Dataset
@@ -27,16 +31,6 @@ from pydicom.uid import (
 from dicomweb import part10, scan
 from dicomweb.errors import MalformedInstance
 
-FOLDERS = (
-    Path(pydicom.__file__).parent / "data",
-    Path(next(iter(data_store.__path__))) / "data",
-)
-CORPUS = sorted(
-    path
-    for folder in FOLDERS
-    for path in folder.rglob("*")
-    if path.is_file() and path.read_bytes()[128:132] == b"DICM"
-)
 SYNTAXES = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -44,70 +38,10 @@ SYNTAXES = (
     DeflatedExplicitVRLittleEndian,
 )
 
-# Where we differ from pydicom 3.0 on purpose, and why:
-# 1. Group Length elements are left out: PS3.18 F.2.2.
-# 2. What is empty has no `Value`, or is null among several values: PS3.18 F.2.5; an
-#    empty component group of a name is left out: PS3.18 F.2.2.
-# 3. A private element whose VR the file does not say stays UN: what it holds its
-#    creator alone defines, PS3.5 6.2.2 and 7.8.1. pydicom has a list of private
-#    elements, which the fixture below takes from it.
-# 4. A file that ends before its last value does is refused: PS3.5 7.1.1 (Value Length).
-TRUNCATED = frozenset(
-    (
-        "DICOMDIR-nooffset",
-        "MR_truncated.dcm",
-        "emri_small_jpeg_2k_lossless_too_short.dcm",
-        "rtplan_truncated.dcm",
-    )
-)
-NOT_JSON_IN_PYDICOM = frozenset(("badVR.dcm",))  # it cannot convert one of its numbers
-
 
 @pytest.fixture(autouse=True)
 def _no_private_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datadict, "private_dictionaries", {})
-
-
-def pydicom_json(file: bytes) -> tuple[Dataset, dict[str, Any]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(io.BytesIO(file))
-        return dataset, dataset.to_json_dict(
-            bulk_data_threshold=0, bulk_data_element_handler=lambda element: "bulk"
-        )
-
-
-def as_we_write_it(elements: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """pydicom's JSON with differences 1 and 2 applied and our paths of bulk data."""
-    made = {}
-    for tag, element in sorted(elements.items()):
-        if tag.endswith("0000"):
-            continue
-        values = element.get("Value")
-        if "BulkDataURI" in element:
-            element = element | {"BulkDataURI": path + tag}
-        elif element["vr"] == "SQ" and values:
-            items = [
-                as_we_write_it(item, f"{path}{tag}/{n}/")
-                for n, item in enumerate(values)
-            ]
-            element = {"vr": "SQ", "Value": items}
-        elif element["vr"] == "PN" and values:
-            names = [{k: v for k, v in name.items() if v} or None for name in values]
-            element = {"vr": "PN", "Value": names}
-        elif not values:
-            element = {"vr": element["vr"]}
-        else:
-            element = element | {"Value": [None if v == "" else v for v in values]}
-        made[tag] = element
-    return made
-
-
-def element_at(dataset: Dataset, path: str) -> Any:
-    *outer, tag = path.split("/")
-    for sequence, item in zip(outer[::2], outer[1::2], strict=True):
-        dataset = dataset[sequence].value[int(item)]
-    return dataset[tag]
 
 
 def explicit(
@@ -137,7 +71,7 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # --- real files ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", part_10_files(), ids=lambda path: path.name)
 def test_a_real_file_has_the_json_and_the_bulk_data_pydicom_finds(path: Path) -> None:
     file = path.read_bytes()
     if path.name in TRUNCATED:
@@ -157,7 +91,7 @@ def test_a_real_file_has_the_json_and_the_bulk_data_pydicom_finds(path: Path) ->
 
 
 def test_the_corpus_is_there_and_hardly_a_file_is_excused() -> None:
-    assert len(CORPUS) > 230
+    assert len(part_10_files()) > 230
     assert len(TRUNCATED | NOT_JSON_IN_PYDICOM) == 5
 
 
