@@ -28,7 +28,8 @@ from stores.containers import CATALOG
 from stores.cosmos_documents import CosmosDocuments
 from stores.ports import Documents, Upsert
 
-SIZES = [int(size) for size in os.environ.get("SEARCH_SIZES", "400,1600").split(",")]
+# From the first size on each of four physical partitions has a page of 100 of its own.
+SIZES = [int(size) for size in os.environ.get("SEARCH_SIZES", "1000,2000").split(",")]
 TIMED = SIZES[-1] >= 10_000
 GROWTH = 1.5
 LEAST_MS = 4.0
