@@ -5,7 +5,9 @@ request, in the event loop that serves it.
 """
 
 import asyncio
+import logging
 import os
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from services.runtime import Runtime
 from services.settings import Settings
 from services.tokens import Tokens
 from stores import connect
+
+# What libraries say about a file quotes its values, which belong in no log.
+logging.getLogger("pydicom").disabled = True
+warnings.simplefilter("ignore", UserWarning)
 
 settings = Settings.from_environment(os.environ)
 sending = telemetry.configured(os.environ)

@@ -75,6 +75,7 @@ class Patience(asyncio.Protocol):
     flow: Any
     serving: Serving
     load: Load
+    access_log: bool
     connections: set[Any]
     head_since: float | None = None
     data_at = 0.0
@@ -83,6 +84,7 @@ class Patience(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.access_log = self.serving.access_log
         self.load.set(len(self.connections))
         self.head_since = self.data_at = self.loop.time()
 
@@ -159,7 +161,8 @@ class HttpServer(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                access_log=serving.access_log,
+                # False would silence every server of this process; see Patience.
+                access_log=True,
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=MAX_CONNECTIONS,

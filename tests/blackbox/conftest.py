@@ -60,15 +60,22 @@ def serve(
 ) -> Iterator[Callable[..., Running]]:
     """Starts product servers; keyword arguments are settings.
 
-    `workers=` and `data=` (to continue on a folder) are no settings. All servers end
-    with the session at the latest; a test that is done with one calls `.stop()`.
+    `workers=`, `options=` (of the host) and `data=` (to continue on a folder) are no
+    settings. All servers end with the session at the latest; a test that is done with
+    one calls `.stop()`.
     """
     started: list[Running] = []
 
-    def start(*, workers: int = 1, data: Path | None = None, **env: str) -> Running:
+    def start(
+        *,
+        workers: int = 1,
+        options: tuple[str, ...] = (),
+        data: Path | None = None,
+        **env: str,
+    ) -> Running:
         folder = data or tmp_path_factory.mktemp("server")
         settings = {"DICOM_SAMPLE": "0", **settings_of(folder), **env}
-        running = boot(ROOT, folder, "--workers", str(workers), **settings)
+        running = boot(ROOT, folder, "--workers", str(workers), *options, **settings)
         started.append(running)
         return running
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from patients import found_in
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
@@ -42,7 +43,15 @@ class Running:
         return self.log_path.read_text()
 
     def stop(self) -> int:
-        """Ask it to end; its exit code. Kills what does not end in time."""
+        """Ask it to end; its exit code. Kills what does not end in time.
+
+        Fails when the log tells of a patient.
+        """
+        code = self._stopped()
+        assert found_in(self.log()) == []
+        return code
+
+    def _stopped(self) -> int:
         self._close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

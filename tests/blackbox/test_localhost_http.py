@@ -198,6 +198,15 @@ def test_a_certificate_makes_it_https(host, tmp_path):
     assert httpx.get(f"{running.url}/api/text", verify=context).text == "text"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_access_log_has_each_request_without_its_query(host, workers):
+    running = host("classic", "--workers", workers, "--verbose")
+    httpx.get(f"{running.url}/nowhere?secret=1")
+    lines = [line for line in running.log().splitlines() if "uvicorn.access" in line]
+    assert len(lines) == 1
+    assert '"GET /nowhere HTTP/1.1" 404' in lines[0]
+
+
 def test_a_broken_certificate_is_named_at_start(tmp_path):
     bad = tmp_path / "bad.pem"
     bad.write_text("nothing")

@@ -96,3 +96,23 @@ asyncio.run(main())
 def test_the_runtime_is_made_once_and_a_start_that_failed_is_tried_again(tmp_path):
     done = in_a_process(RESOLVE, DICOM_DATA=str(tmp_path / "data"))
     assert done.stdout.split() == ["failed", "True", "True"], done.stderr
+
+
+QUOTING = """
+import logging, sys, warnings
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+import function_app
+from pydicom.dataset import Dataset
+data = Dataset()
+data.PatientBirthDate = "CANARY"
+data.SpecificCharacterSet = "CANARY"
+data.PatientName = "x"
+data.decode()
+warnings.warn("CANARY")
+"""
+
+
+def test_what_libraries_say_about_values_is_not_heard(tmp_path):
+    done = in_a_process(QUOTING, DICOM_DATA=str(tmp_path / "never"))
+    assert done.returncode == 0, done.stderr
+    assert "CANARY" not in done.stdout + done.stderr
