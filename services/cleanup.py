@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dicomweb.errors import StoreUnavailable
+from services import documents as doc
 from services.publishing import CLEANUP_BUCKETS
 from services.runtime import Runtime
 from stores import containers
@@ -76,15 +77,22 @@ async def _due(runtime: Runtime, bucket: str, limit: int) -> tuple[Document, ...
 
 
 async def _empty(runtime: Runtime, page: Document) -> bool:
-    """Whether every blob of the page is gone; a missing one is as good."""
+    """Whether every blob of the page is gone; a missing one is as good.
+
+    The manifests go last: as long as a file is there, a rebuild of the index must be
+    able to read that it was deleted.
+    """
     gate = asyncio.Semaphore(PARALLEL)
 
     async def delete(name: str) -> None:
         async with gate:
             await runtime.blobs.delete(name)
 
+    manifests = [name for name in page["names"] if doc.is_manifest(name)]
+    others = [name for name in page["names"] if not doc.is_manifest(name)]
     try:
-        await asyncio.gather(*(delete(name) for name in page["names"]))
+        for names in (others, manifests):
+            await asyncio.gather(*(delete(name) for name in names))
     except StoreUnavailable as error:
         logger.warning("deleted blobs of %s stay for now: %s", page["study"], error)
         return False

@@ -128,6 +128,11 @@ def deleted_manifest_name(pk: str, event: Document) -> str:
     return f"{folder}deleted/{event['rev']}_{event['token']}.json"
 
 
+def is_manifest(name: str) -> bool:
+    """Whether the blob of this name lists what a delete commit removed."""
+    return name.endswith(".json") and "/deleted/" in name
+
+
 def current_blob_name(pk: str, instance: Document) -> str:
     """Name of the file of the current version."""
     return blob_name(pk, instance["id"], instance["w"], instance["ow"])

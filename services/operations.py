@@ -20,6 +20,8 @@ PARTITION_KEY = "operations"
 REQUEST_SECONDS = 30 * 24 * 3600
 SCHEMA_VERSION = 1
 ERRORS_SHOWN = 1000
+LONGEST = timedelta(days=30)
+"""An operation that is said to run longer than this is dead."""
 _PAGE = 200
 
 
@@ -170,17 +172,31 @@ def _decoded(row: JournalRow) -> Operation:
 
 
 async def forget(runtime: Runtime, before: datetime) -> int:
-    """Deletes the records, and the errors, of operations begun before; how many."""
+    """Deletes the records, and the errors, of operations begun before; how many.
+
+    Those that still run are kept, unless they began a month before that.
+    """
     count = 0
+    running: list[JournalRow] = []
     while True:
         rows = await runtime.journal.page(KIND, limit=_PAGE, oldest_first=True)
         old = [row for row in rows if row.at < before]
         if not old:
-            return count
+            break
+        kept = [row for row in old if _may_run(row, before)]
+        running += kept
         for row in old:
-            await runtime.journal.purge(error_kind(row.id))
+            if row not in kept:
+                await runtime.journal.purge(error_kind(row.id))
         end = old[-1].at + timedelta(microseconds=1)
-        count += await runtime.journal.purge(KIND, end)
+        count += await runtime.journal.purge(KIND, end) - len(kept)
+    await runtime.journal.put(KIND, running)
+    return count
+
+
+def _may_run(row: JournalRow, before: datetime) -> bool:
+    ended = OperationStatus(row.data["status"]).ended
+    return not ended and row.at >= before - LONGEST
 
 
 # --- errors --------------------------------------------------------------------------
