@@ -172,6 +172,16 @@ def inflate(metadata: Metadata, base: str) -> bytes:
     return plain.replace(_STAND_IN, b'"' + base.encode())
 
 
+def is_whole(metadata: Metadata) -> bool:
+    """Whether the data are those that length and checksum were taken of."""
+    try:
+        plain = _inflated(_segments(metadata), bytes(INSERT_BYTES))
+    except zlib.error:
+        return False
+    whole = len(plain) == metadata.length
+    return whole and zlib.adler32(plain) == metadata.checksum
+
+
 def _deflate_again(metadatas: Iterable[Metadata], base: str) -> Iterator[bytes]:
     """`deflate_array` for a base URL that is too long to be put in."""
     deflater = zlib.compressobj(1)

@@ -122,15 +122,39 @@ async def finish(runtime: Runtime, pk: str) -> None:
         await _delete_rows(runtime, pk, rows[: _fitting(rows)], doc.DELETING)
 
 
-async def _delete_rows(
-    runtime: Runtime, pk: str, rows: Sequence[Document], state_wanted: str
+async def delete_as_read(
+    runtime: Runtime, pk: str, study: Document, row: Document
 ) -> bool:
-    """One commit that deletes these instances and what becomes empty."""
+    """Deletes one instance; False where the study has changed since it was read.
+
+    Args:
+        runtime: The stores.
+        pk: Logical partition of the study.
+        study: `st`, read before `row`.
+        row: The instance, with the fields that a delete needs.
+    """
+    return await _delete_rows(runtime, pk, [row], doc.LIVE, revision=study["rev"])
+
+
+async def _delete_rows(
+    runtime: Runtime,
+    pk: str,
+    rows: Sequence[Document],
+    state_wanted: str,
+    *,
+    revision: int | None = None,
+) -> bool:
+    """One commit that deletes these instances and what becomes empty.
+
+    False when another commit came first, or the study's revision is another.
+    """
     state = await runtime.commits.load(
         pk, {f"se:{row['se']}" for row in rows}, [row["id"] for row in rows]
     )
     study = state.study
     if study is None or study["state"] != state_wanted:
+        return False
+    if revision is not None and study["rev"] != revision:
         return False
     if not state.existing.issuperset(row["id"] for row in rows):
         return False

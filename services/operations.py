@@ -218,11 +218,11 @@ async def add_errors(
         about: What they are about, unique in the operation; a part of a key.
         messages: For the client.
     """
-    row = JournalRow(at=_ERRORS_AT, id=about, data={"messages": messages})
+    row = JournalRow(at=ERRORS_AT, id=about, data={"messages": messages})
     await runtime.journal.put(error_kind(operation_id), [row])
 
 
-_ERRORS_AT = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+ERRORS_AT = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 """One time for all: an error that is met again then replaces itself."""
 
 

@@ -41,6 +41,11 @@ _REMEMBERED = 10_000
 _PAGE = 200
 
 
+def cleanup_bucket(pk: str) -> str:
+    """Logical partition of the cleanup pages of a study."""
+    return str(sum(pk.encode()) % CLEANUP_BUCKETS)
+
+
 IndexAgain = Callable[[str, Sequence[str], Sequence[QueryTag]], Awaitable[None]]
 ForgetErrors = Callable[[Sequence[int]], Awaitable[None]]
 """Gets the first watermarks of instances that were deleted."""
@@ -194,7 +199,7 @@ class Publisher:
             self._finisher = loop.create_task(self._finish())
 
     async def _list_for_cleanup(self, pk: str, event: Document) -> None:
-        bucket = str(sum(pk.encode()) % CLEANUP_BUCKETS)
+        bucket = cleanup_bucket(pk)
         committed = datetime.fromisoformat(event["at"])
         page = {
             "id": f"{pk}|{event['rev']}",
