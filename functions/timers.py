@@ -27,7 +27,7 @@ async def publish_pending(runtime: Runtime) -> None:
 
 async def clean_up_deleted(runtime: Runtime) -> None:
     """Removes the blobs of deleted instances whose delay is over."""
-    async with lease(runtime, "clean-up", CLEANUP_LEASE) as is_ours:
+    async with lease(runtime, cleanup.LEASE, CLEANUP_LEASE) as is_ours:
         if not is_ours:
             return
         report = await cleanup.clean_up(runtime)

@@ -28,6 +28,8 @@ from stores.ports import (
 
 logger = logging.getLogger(__name__)
 
+LEASE = "clean-up"
+"""Whoever holds it keeps blobs from being removed."""
 MAX_TRIES = 5
 BACK_OFF = timedelta(days=1)
 EXHAUSTED = "9999-12-31T00:00:00+00:00"

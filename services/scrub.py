@@ -34,6 +34,7 @@ from stores.ports import (
     Blobs,
     Condition,
     Document,
+    Documents,
     Equals,
     Order,
     Patch,
@@ -165,7 +166,7 @@ async def look_at_instances(
     """
     look = Look(following=end)
     while look.instances < instances and look.size_bytes < STEP_BYTES:
-        rows = await _newest(runtime, look.following)
+        rows = await newest_instances(runtime.documents, look.following)
         for start in range(0, len(rows), PARALLEL):
             checks = (
                 _check(runtime, row, look, hashes, record_hashes)
@@ -180,8 +181,18 @@ async def look_at_instances(
     return look
 
 
-async def _newest(runtime: Runtime, end: int) -> list[Document]:
-    """A page of instances; the watermarks of first versions never change."""
+async def newest_instances(documents: Documents, end: int) -> list[Document]:
+    """A page of instances by the watermark of the first version, newest first.
+
+    That watermark never changes, so pages neither overlap nor miss anything.
+
+    Args:
+        documents: The index.
+        end: Highest watermark wanted.
+
+    Returns:
+        At most PAGE; fewer only at the end.
+    """
     in_range = Range(("sk",), low=doc.sort_key(1), high=doc.sort_key(end))
     query = Query(
         And((Prefix(("k",), "i|"), in_range)),
@@ -191,7 +202,7 @@ async def _newest(runtime: Runtime, end: int) -> list[Document]:
     rows: list[Document] = []
     after: tuple[Scalar, ...] | None = None
     while len(rows) < PAGE:
-        page = await runtime.documents.query(
+        page = await documents.query(
             containers.DICOM, query, limit=PAGE - len(rows), after=after
         )
         rows += page.documents

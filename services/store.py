@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import orjson
-
 from dicomweb import instance
 from dicomweb.errors import DicomwebError, PayloadTooLarge, StoreUnavailable
 from dicomweb.identifiers import Partition
@@ -24,7 +22,7 @@ from dicomweb.store_response import FailureReason, Refused, Stored
 from services import documents as doc
 from services.runtime import Runtime
 from services.spool import SpooledPart
-from services.study_commits import NewInstance, StoreResult
+from services.study_commits import NewInstance, StoreResult, json_bytes
 from services.tag_registry import Registry
 from stores.ports import BytesSource, Document, Source
 
@@ -321,12 +319,11 @@ def _new_instance(
     blobs: list[tuple[str, Source]] = [(name, part.source())]
     for side_name, data in doc.move_large_fields(name, document):
         blobs.append((side_name, BytesSource(data)))
-    plain = {key: value for key, value in document.items() if key != "z"}
     new = NewInstance(
         partition=request.partition,
         read=read,
         document=document,
-        json_bytes=len(orjson.dumps(plain)) + len(document.get("z", b"")) * 4 // 3,
+        json_bytes=json_bytes(document),
         reserved=reserved,
         query_tags=request.registry.indexed,
         tags_version=request.registry.version,

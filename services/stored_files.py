@@ -5,13 +5,14 @@ Reading is what a store does, with the rules of version 2 of the API.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
 
 from dicomweb import instance
 from dicomweb.instance import ReadInstance
+from dicomweb.query_tags import QueryTag
 from dicomweb.store_response import Refused
 from services import documents as doc
 from services.runtime import Runtime
@@ -62,7 +63,9 @@ async def spooled(
         part.discard()
 
 
-async def read(runtime: Runtime, part: SpooledPart) -> ReadInstance | Refused:
+async def read(
+    runtime: Runtime, part: SpooledPart, query_tags: Sequence[QueryTag] = ()
+) -> ReadInstance | Refused:
     """The instance of a file that is stored already."""
 
     def work() -> ReadInstance | Refused:
@@ -70,6 +73,7 @@ async def read(runtime: Runtime, part: SpooledPart) -> ReadInstance | Refused:
             part.buffer,
             study_instance_uid=None,
             version=2,
+            query_tags=query_tags,
             full_validation=runtime.settings.full_validation,
         )
 

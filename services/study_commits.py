@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+import orjson
+
 from dicomweb import attributes
 from dicomweb.errors import StoreUnavailable
 from dicomweb.identifiers import Partition
@@ -218,7 +220,7 @@ class StudyCommits:
             counts=(
                 0 if state.live else 1,
                 len(items),
-                sum(int(new.document["len"]) for new in items),
+                sum(first_bytes(new.document) for new in items),
             ),
         )
         changed = {doc.series_id(new.read.series_instance_uid) for new in items}
@@ -314,6 +316,17 @@ _STATE_FIELDS = (
 )
 
 
+def json_bytes(document: Document) -> int:
+    """About the size of an instance's document as Cosmos DB counts it."""
+    plain = {key: value for key, value in document.items() if key != "z"}
+    return len(orjson.dumps(plain)) + len(document.get("z", b"")) * 4 // 3
+
+
+def first_bytes(instance: Document) -> int:
+    """Size of the file as first stored."""
+    return int(instance.get("first", instance)["len"])
+
+
 def guards(
     event: Document, before: Document | None, after: Document | None
 ) -> list[Operation]:
@@ -403,7 +416,7 @@ def _with_instances(
     for new in items:
         id = doc.series_id(new.read.series_instance_uid)
         if id not in series:
-            series[id] = doc.new_series(new.read, new.document["w"])
+            series[id] = doc.new_series(new.read, new.document["ow"])
             study["ns"] += 1
         elif id not in copied_ids:
             series[id] = copied(series[id])
@@ -419,14 +432,15 @@ def _study_to_change(state: StudyState, first: NewInstance, now: datetime) -> Do
         assert state.study is not None
         study = copied(state.study)
     else:
-        study = doc.new_study(first.partition, first.read, first.document["w"])
+        study = doc.new_study(first.partition, first.read, first.document["ow"])
     study["rev"] = next_revision(state.study, now)
     return study
 
 
 def _add_instance(study: Document, series: Document, new: NewInstance) -> None:
     elements = new.read.elements
-    watermark = new.document["w"]
+    # They differ only when an index is rebuilt: the study grew by first versions.
+    first, watermark = new.document["ow"], new.document["w"]
     before = doc.modality_of(series)
     doc.merge_elements(study["a"], elements, doc.STUDY_CORE_TAGS)
     doc.merge_elements(series["a"], elements, doc.SERIES_CORE_TAGS)
@@ -440,8 +454,8 @@ def _add_instance(study: Document, series: Document, new: NewInstance) -> None:
     ):
         target["ni"] += 1
         target["w"] = max(target["w"], watermark)
-        if watermark > target["nw"]:
-            target["nw"] = watermark
+        if first > target["nw"]:
+            target["nw"] = first
             target["nid"] = new.document["id"]
             target["n"] = doc.level_elements(elements, tags)
         doc.put_tag_values(
