@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from dicomweb.errors import StoreUnavailable
 from services.runtime import Runtime
 from stores import containers
 from stores.ports import Committed, Create, Delete, Document, Operation, Replace
@@ -68,11 +69,16 @@ class _Holder:
         while True:
             await asyncio.sleep(self.duration.total_seconds() / 3)
             document = _document(self.runtime, self.name, self.duration)
-            result = await self.runtime.documents.batch(
-                containers.SYSTEM,
-                PARTITION_KEY,
-                [Replace(document, if_etag=self.etag)],
-            )
+            operation = Replace(document, if_etag=self.etag)
+            try:
+                result = await self.runtime.documents.batch(
+                    containers.SYSTEM, PARTITION_KEY, [operation]
+                )
+            except StoreUnavailable as error:
+                logger.warning(
+                    "the lease %s could not be renewed: %s", self.name, error
+                )
+                continue
             if not isinstance(result, Committed) or result.etags[0] is None:
                 logger.warning("the lease %s was lost", self.name)
                 return
