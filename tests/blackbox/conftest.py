@@ -101,7 +101,7 @@ def partitioned(serve: Callable[..., Running]) -> Iterator[Api]:
         yield client
 
 
-@pytest.fixture(params=["v1.0-prerelease", "v1/p", "v2", "v2/p"])
+@pytest.fixture(scope="session", params=["v1.0-prerelease", "v1/p", "v2", "v2/p"])
 def place(request: pytest.FixtureRequest, api: Api, partitioned: Api) -> Place:
     version, _, partition = request.param.partition("/")
     if partition:

@@ -25,7 +25,7 @@ JP2 = 'multipart/related; type="image/jp2"'
 NO_FRAME = "The specified frame cannot be found."
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain(place):
     """Three uncompressed frames."""
     one = made(**native_file(3))
@@ -33,7 +33,7 @@ def plain(place):
     return one
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def compressed(place):
     """The same in RLE."""
     one = made(**rle_file(3))

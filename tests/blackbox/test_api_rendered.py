@@ -12,7 +12,7 @@ from PIL import Image
 NO_FRAME = "The specified frame cannot be found."
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stored(place):
     """Three frames in RLE, shown by a window."""
     one = made(**rle_file(3, WindowCenter="5000", WindowWidth="10000"))

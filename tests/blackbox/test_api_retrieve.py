@@ -30,7 +30,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def compressed(place):
     """An instance in RLE, alone in its study."""
     one = made(**rle_file())
