@@ -18,6 +18,12 @@ from functions.call import Route
 from services.metrics import Usage
 
 CONNECTION = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+_TO_OTHERS = (
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+)
+"""Switches of what the exporter would tell others about itself."""
 EXPORT_SECONDS = 60.0
 _SERVICE = "dicom-functions"
 _FIRST_FAILURE = 500
@@ -70,6 +76,7 @@ class Telemetry:
                 "http.request.method": request.method,
                 "http.route": f"/{route.path}",
                 "dicom.request_id": request_id,
+                "dicom.transaction": route.name,
             },
         )
 
@@ -85,7 +92,7 @@ class Telemetry:
         if status >= _FIRST_FAILURE:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
-        dimensions = {"transaction": route.name}
+        dimensions = {"dicom.transaction": route.name}
         self._instruments.duration.record(
             seconds, {**dimensions, "http.response.status_code": status}
         )
@@ -139,10 +146,16 @@ def _instruments(meter: Any) -> Instruments:
 
 
 def configured(environment: Mapping[str, str]) -> Telemetry | None:
-    """Telemetry to Azure Monitor; None where no connection string is set."""
+    """Telemetry to Azure Monitor; None where no connection string is set.
+
+    It goes where the string says and nowhere else, and nothing is kept on the disk.
+    The exporter itself reads APPLICATIONINSIGHTS_AUTHENTICATION_STRING.
+    """
     connection = environment.get(CONNECTION, "").strip()
     if not connection:
         return None
+    for name in _TO_OTHERS:
+        os.environ.setdefault(name, "true")
     from azure.monitor.opentelemetry.exporter import (
         AzureMonitorMetricExporter,
         AzureMonitorTraceExporter,
@@ -156,10 +169,16 @@ def configured(environment: Mapping[str, str]) -> Telemetry | None:
     resource = Resource.create({"service.name": _SERVICE})
     spans = TracerProvider(resource=resource)
     spans.add_span_processor(
-        BatchSpanProcessor(AzureMonitorTraceExporter.from_connection_string(connection))
+        BatchSpanProcessor(
+            AzureMonitorTraceExporter(
+                connection_string=connection, disable_offline_storage=True
+            )
+        )
     )
     reader = PeriodicExportingMetricReader(
-        AzureMonitorMetricExporter.from_connection_string(connection),
+        AzureMonitorMetricExporter(
+            connection_string=connection, disable_offline_storage=True
+        ),
         export_interval_millis=EXPORT_SECONDS * 1000,
     )
     return Telemetry(spans, MeterProvider([reader], resource=resource))
