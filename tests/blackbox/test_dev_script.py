@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -249,6 +250,49 @@ def test_a_later_start_needs_no_network_and_three_seconds(clone):
         assert "Installing" not in clone.log(port)
     print(f"later starts: {', '.join(f'{seconds:.2f}' for seconds in taken)} s")
     assert min(taken) <= fair(LATER_START_SECONDS)
+
+
+def test_with_a_certificate_everything_goes_over_https(clone, tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -keyout {key}"
+    subprocess.run(
+        [*command.split(), "-out", str(cert), "-subj", "/CN=some other name"],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    tls = ("--cert", str(cert), "--key", str(key))
+    process = clone.serve(port, *clone.data("tls"), *tls, DICOM_SAMPLE="1")
+    loaded = f"of {SAMPLE_STUDIES} studies"
+    wait_until(lambda: loaded in clone.log(port), FIRST_START_SECONDS, "no samples")
+    context = ssl.create_default_context(cafile=str(cert))
+    context.check_hostname = False
+    health = f"https://127.0.0.1:{port}/health/check"
+    with urllib.request.urlopen(health, context=context, timeout=10) as answer:
+        assert answer.headers["strict-transport-security"]
+    assert f"Ready: DICOMweb at https://127.0.0.1:{port}/v2" in clone.log(port)
+    assert "WARNING" not in clone.log(port)
+    assert stop(process) == 0
+    assert "--key needs --cert" in clone.run("serve", *tls[2:]).stdout
+
+
+@pytest.mark.parametrize(
+    ("host", "security", "warns"),
+    [
+        ("192.0.2.1", "", True),
+        ("192.0.2.1", "false", True),
+        ("192.0.2.1", "True", False),
+        ("localhost", "", False),
+        ("127.0.0.2", "", False),
+        ("::1", "", False),
+    ],
+)
+def test_an_open_door_is_named(clone, host, security, warns):
+    """No worker is none too few: the server says so and ends."""
+    options = ("--host", host, "--workers", "0", *clone.data("open"))
+    said = clone.run("serve", *options, DICOM_SECURITY=security)
+    assert "must be at least 1" in said.stdout
+    assert ("WARNING: anyone who reaches" in said.stdout) is warns, said.stdout
 
 
 def test_scripts_of_the_environment_work_where_it_was_moved_to(clone):
