@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from functions.call import Route
 from services.metrics import Usage
+from services.settings import is_azure
 
 CONNECTION = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 _TO_OTHERS = (
@@ -60,8 +61,7 @@ class Telemetry:
         self._tracer = tracer_provider.get_tracer(_SERVICE)
         self._instruments = _instruments(meter_provider.get_meter(_SERVICE))
         # The host of Azure reports the request itself.
-        on_azure = "WEBSITE_INSTANCE_ID" in os.environ
-        self._kind = SpanKind.INTERNAL if on_azure else SpanKind.SERVER
+        self._kind = SpanKind.INTERNAL if is_azure(os.environ) else SpanKind.SERVER
 
     def begin(self, route: Route, request: Request, request_id: str) -> Any:
         """A span for the request, below the caller's where it names one."""

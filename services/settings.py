@@ -89,6 +89,20 @@ def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
 
+_AZURE_SIGNS = (
+    "WEBSITE_INSTANCE_ID",  # App Service, Premium
+    "CONTAINER_NAME",  # Consumption and Flex Consumption, which lack the one above
+    "WEBSITE_POD_NAME",
+    "LEGION_SERVICE_HOST",
+    "CONTAINER_APP_NAME",
+)
+
+
+def is_azure(environment: Mapping[str, str]) -> bool:
+    """Whether a process with these variables runs in Azure, on whatever plan."""
+    return any(environment.get(name) for name in _AZURE_SIGNS)
+
+
 _MAX_FILE = 2_147_483_647
 
 
@@ -239,7 +253,12 @@ class Settings:
             except ValueError as error:
                 errors.append(f"{name}: {error}")
         settings = cls(**values)
-        errors += settings._contradictions(environment)
+        named = {error.partition(":")[0] for error in errors}
+        errors += [
+            error
+            for error in settings._contradictions(environment)
+            if error.partition(":")[0] not in named
+        ]
         if errors:
             raise SettingsError("The settings are wrong:\n" + "\n".join(sorted(errors)))
         return settings
@@ -265,13 +284,13 @@ class Settings:
                 "DICOM_AUDIENCES: needed when DICOM_SECURITY is true",
             ),
             (
-                bool(environment.get("WEBSITE_INSTANCE_ID"))
+                is_azure(environment)
                 and not self.security
                 and not self.allow_anonymous,
                 "DICOM_SECURITY: must be true on Azure unless DICOM_ALLOW_ANONYMOUS is",
             ),
             (
-                bool(environment.get("WEBSITE_INSTANCE_ID"))
+                is_azure(environment)
                 and self.store == "azure"
                 and self.export
                 and not self.key_vault,

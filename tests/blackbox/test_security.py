@@ -288,6 +288,7 @@ def test_security_without_issuer_or_audience_does_not_start(tmp_path):
 
 
 def test_on_azure_it_does_not_start_open_by_accident(tmp_path, serve):
+    """Which variables tell of Azure: tests/unit/services/test_settings.py."""
     said = refused_start(tmp_path, WEBSITE_INSTANCE_ID="1")
     assert "DICOM_SECURITY: must be true on Azure" in said
     meant = serve(
