@@ -91,8 +91,8 @@ def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
 
 _AZURE_SIGNS = (
     "WEBSITE_INSTANCE_ID",  # App Service, Premium
-    "CONTAINER_NAME",  # Consumption and Flex Consumption, which lack the one above
-    "WEBSITE_POD_NAME",
+    "WEBSITE_SITE_NAME",  # Consumption on Linux lacks the one above
+    "WEBSITE_POD_NAME",  # Flex Consumption
     "LEGION_SERVICE_HOST",
     "CONTAINER_APP_NAME",
 )

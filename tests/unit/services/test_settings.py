@@ -72,7 +72,7 @@ def test_an_authority_must_be_one_that_can_be_trusted(authority, why):
     "sign",
     [
         "WEBSITE_INSTANCE_ID",
-        "CONTAINER_NAME",
+        "WEBSITE_SITE_NAME",
         "WEBSITE_POD_NAME",
         "LEGION_SERVICE_HOST",
         "CONTAINER_APP_NAME",
@@ -91,7 +91,7 @@ def test_on_every_plan_of_azure_it_is_closed_unless_meant_to_be_open(sign):
 def test_on_azure_secrets_of_exports_need_a_vault():
     azure = {
         **SECURE,
-        "CONTAINER_NAME": "x",
+        "WEBSITE_SITE_NAME": "x",
         "DICOM_STORE": "azure",
         "DICOM_COSMOS_ENDPOINT": "https://a.documents.azure.com",
         "DICOM_BLOB_ENDPOINT": "https://a.blob.core.windows.net",
