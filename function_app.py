@@ -9,6 +9,7 @@ import logging
 import os
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -65,6 +66,7 @@ async def _start() -> Runtime:
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
         spool_folder=stores.spool_folder,
+        open_sink=partial(connect.export_sink, settings),
     )
     await runtime.partitions.check_switch()
     return runtime
@@ -141,6 +143,15 @@ async def purge_history_timer(timer: func.TimerRequest, client: Any) -> None:
     """Forgets operations that began long ago."""
     del timer
     await timers.purge_history(await resolve(), client)
+
+
+@app.function_name("ForgetSecrets")
+@app.timer_trigger("timer", settings.cleanup_schedule)
+@app.durable_client_input(client_name="client")
+async def forget_secrets_timer(timer: func.TimerRequest, client: Any) -> None:
+    """Forgets the secrets of exports that a crash kept from forgetting them."""
+    del timer
+    await timers.forget_secrets(await resolve(), client)
 
 
 @app.function_name("ResumeReindex")

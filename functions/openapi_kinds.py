@@ -290,6 +290,15 @@ def _bulk_update(_route: Route, _version: str) -> Object:
     }
 
 
+def _export(_route: Route, _version: str) -> Object:
+    located = {"Location": {"schema": {"type": "string", "format": "uri"}}}
+    return {
+        "summary": "Copy files to a blob container or a folder",
+        "requestBody": _json_body(ref("Export")),
+        "responses": {"202": {**_STARTED, "headers": located}},
+    }
+
+
 KINDS: Mapping[str, Callable[[Route, str], Object]] = {
     "store": _store,
     "query": _search,
@@ -309,4 +318,5 @@ KINDS: Mapping[str, Callable[[Route, str], Object]] = {
     "get-all-operation": _list_operations,
     "cancel-operation": _cancel_operation,
     "update-study": _bulk_update,
+    "export": _export,
 }

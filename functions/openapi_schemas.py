@@ -19,6 +19,20 @@ _VALUE = {
         ref("DataSet"),
     ]
 }
+
+
+def _typed(types: list[str], settings: Object) -> Object:
+    """A source or destination: a type and its settings."""
+    return {
+        "type": "object",
+        "required": ["type", "settings"],
+        "properties": {
+            "type": {"enum": types},
+            "settings": {"type": "object", "properties": settings},
+        },
+    }
+
+
 SCHEMAS: Object = {
     "DataSet": {
         "description": "A DICOM JSON object (PS3.18 Annex F).",
@@ -144,6 +158,26 @@ SCHEMAS: Object = {
         "properties": {
             "studyInstanceUids": {"type": "array", "minItems": 1, "items": _TEXT},
             "changeDataset": ref("DataSet"),
+        },
+    },
+    "Export": {
+        "type": "object",
+        "required": ["source", "destination"],
+        "properties": {
+            "source": _typed(
+                ["identifiers"],
+                {"values": {"type": "array", "minItems": 1, "items": _TEXT}},
+            ),
+            "destination": _typed(
+                ["azureBlob", "folder"],
+                {
+                    "blobContainerUri": _TEXT,
+                    "connectionString": _TEXT,
+                    "blobContainerName": _TEXT,
+                    "useManagedIdentity": {"type": "boolean"},
+                    "path": _TEXT,
+                },
+            ),
         },
     },
 }

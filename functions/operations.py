@@ -14,7 +14,13 @@ from dicomweb.errors import Conflict, InvalidRequest, NotFound, quoted
 from functions.call import Call
 from functions.paging import limit_and_offset
 from functions.representations import json_response
-from services import operations, query_tags, reindex_operation, update_operation
+from services import (
+    export_operation,
+    operations,
+    query_tags,
+    reindex_operation,
+    update_operation,
+)
 from services.operations import (
     ORCHESTRATORS,
     Operation,
@@ -41,6 +47,7 @@ _STATUSES = {
 _FIRST_PROGRESS = {
     OperationType.REINDEX: reindex_operation.progress,
     OperationType.UPDATE: update_operation.progress,
+    OperationType.EXPORT: export_operation.progress,
 }
 _SUCCEEDED_IN_VERSION_1 = "completed"
 E = TypeVar("E", bound=Enum)

@@ -16,6 +16,7 @@ from dicomweb.media_types import Retrieval
 from dicomweb.query import Resource
 from functions import (
     change_feed,
+    export,
     health,
     openapi,
     operations,
@@ -27,7 +28,7 @@ from functions import (
     update,
     viewer,
 )
-from functions.call import Call, Handler, Permission, Route
+from functions.call import PRERELEASE, Call, Handler, Permission, Route
 from functions.http import preflight
 
 STUDY = "studies/{study}"
@@ -276,6 +277,17 @@ OPERATIONS = (
         "operations/{operation}",
         operations.cancel_operation,
         "cancel-operation",
+    ),
+    Route(
+        "ExportInstances",
+        "POST",
+        "export",
+        export.export,
+        Permission.EXPORT,
+        "export",
+        absent_from=(PRERELEASE,),
+        in_partitions=True,
+        durable=True,
     ),
     # Before StoreInstancesToStudy, whose template fits too.
     Route(

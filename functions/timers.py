@@ -6,7 +6,7 @@ from typing import Any
 
 from azure.durable_functions import OrchestrationRuntimeStatus
 
-from services import cleanup, operations
+from services import cleanup, export_operation, operations
 from services.leases import lease
 from services.runtime import Runtime
 
@@ -38,6 +38,25 @@ async def clean_up_deleted(runtime: Runtime) -> None:
                 report.failed,
                 report.exhausted,
             )
+
+
+async def forget_secrets(runtime: Runtime, client: Any) -> None:
+    """Forgets the secrets of exports that a crash kept from forgetting them.
+
+    Args:
+        runtime: The stores.
+        client: Of Durable Functions.
+    """
+
+    async def has_started(operation_id: str) -> bool:
+        return bool(await client.get_status(operation_id))
+
+    async def has_ended(operation_id: str) -> bool:
+        return operations.has_ended(await client.get_status(operation_id))
+
+    forgotten = await export_operation.forget_secrets(runtime, has_started, has_ended)
+    if forgotten:
+        logger.info("forgot the secrets of %d exports that no longer run", forgotten)
 
 
 async def purge_history(runtime: Runtime, client: Any) -> None:

@@ -223,6 +223,39 @@ async def files(
     return found
 
 
+async def files_after(
+    runtime: Runtime, scope: Scope, after: str | None, *, limit: int
+) -> tuple[list[StoredFile], str | None]:
+    """A page of the scope's files in their current version.
+
+    Args:
+        runtime: The stores.
+        scope: What to look at.
+        after: From the call before; None at first.
+        limit: How many files.
+
+    Returns:
+        The files, none where the scope has no more, and where the next page starts;
+        None at the end.
+    """
+    study = await runtime.documents.read(containers.DICOM, scope.pk, doc.STUDY)
+    if study is None or study["state"] != doc.LIVE:
+        return [], None
+    page = await runtime.documents.query(
+        containers.DICOM,
+        Query(scope.condition(), (Order(("id",)),), FILE_FIELDS),
+        partition_key=scope.pk,
+        limit=limit,
+        after=None if after is None else (after,),
+    )
+    rows = [row for row in page.documents if row["id"] != doc.STUDY]
+    found = [
+        _file(scope.pk, doc.version_of(study, row, original=False)) for row in rows
+    ]
+    more = page.after is not None and len(rows) == len(page.documents)
+    return found, rows[-1]["id"] if more and rows else None
+
+
 def _check_transcodable(runtime: Runtime, file: StoredFile, target: str) -> None:
     if file.transfer_syntax_uid == target:
         return

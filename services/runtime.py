@@ -15,7 +15,7 @@ from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
-from stores.ports import Blobs, Documents, Journal, Secrets
+from stores.ports import Blobs, Documents, Journal, OpenSink, Secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Runtime:
         spool: Where the parts of requests wait for their commit.
         workers: Threads for CPU work.
         metrics: What the requests of this process cost.
+        open_sink: Opens the destination of an export.
     """
 
     settings: Settings
@@ -48,6 +49,7 @@ class Runtime:
     spool: Spool
     workers: Workers
     metrics: Metrics
+    open_sink: OpenSink
 
     async def close(self) -> None:
         """Finishes what was begun and ends connections."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dicomweb.export_destination import check_allowed_host
+
 PREFIX = "DICOM_"
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -55,6 +57,10 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 def _list(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    return tuple(check_allowed_host(item) for item in _list(value))
 
 
 def _url(value: str) -> str:
@@ -216,10 +222,15 @@ class Settings:
         False, _flag, "take host and scheme from X-Forwarded-Host and -Proto"
     )
     export_root: str = _setting(
-        "", _text, "embedded: folder below which exports may be written"
+        "",
+        _text,
+        "embedded: folder below which exports may be written; none where empty",
     )
     export_hosts: tuple[str, ...] = _setting(
-        (".blob.core.windows.net",), _list, "host suffixes that exports may go to"
+        (".blob.core.windows.net",),
+        _hosts,
+        "where exports may go over https, comma separated: suffixes such as"
+        " `.blob.core.windows.net`, hosts, or origins such as `http://127.0.0.1:10000`",
     )
     viewer: Path = _setting(
         Path("viewer"), Path, "folder of the OHIF viewer, served at /viewer"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from dicomweb.export_destination import Destination
 from dicomweb.query_tags import QueryTag
 from services import delete, query_tags, reindex
 from services.catalog import Catalog
@@ -19,7 +20,15 @@ from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
-from stores.ports import Blobs, Documents, Journal, Secrets
+from stores.ports import (
+    Blobs,
+    DestinationRefused,
+    Documents,
+    ExportSink,
+    Journal,
+    OpenSink,
+    Secrets,
+)
 
 
 def build(  # noqa: PLR0913 - every store and source of a process, by name
@@ -32,6 +41,7 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
     now: Callable[[], datetime],
     new_id: Callable[[], str],
     spool_folder: Path | None,
+    open_sink: OpenSink | None = None,
 ) -> Runtime:
     """A runtime on these stores.
 
@@ -45,6 +55,7 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
         new_id: Makes 32 hex digits that nobody else gets.
         spool_folder: Where large parts wait when the blob store may rename them into
             place; None where it cannot, they wait in the temporary folder then.
+        open_sink: Opens the destination of an export; None where there are none.
     """
     catalog = Catalog(documents)
     feed = Feed(documents, now)
@@ -73,6 +84,7 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
         ),
         workers=Workers(),
         metrics=Metrics(),
+        open_sink=open_sink or _nowhere,
     )
     publisher.finish_delete = lambda pk: delete.finish(runtime, pk)
 
@@ -88,3 +100,7 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
 
     publisher.forget_errors = forget_errors
     return runtime
+
+
+def _nowhere(_destination: Destination) -> ExportSink:
+    raise DestinationRefused("This server exports nothing.")

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -82,18 +82,33 @@ class _Piece:
     etag: str | None
 
 
+def client_options() -> dict[str, Any]:
+    """Options of every client: no repetition by the SDK, few pieces."""
+    return {
+        "retry_total": 0,
+        "connection_timeout": CONNECTION_SECONDS,
+        "read_timeout": ANSWER_SECONDS,
+        "max_single_put_size": SINGLE_PUT_BYTES,
+        "max_single_get_size": RANGE_BYTES,
+        "max_chunk_get_size": RANGE_BYTES,
+    }
+
+
+class Connection(Protocol):
+    """A client of a container, to be closed."""
+
+    container: ContainerClient
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        ...
+
+
 class BlobConnection:
     """A client of the container and its identity, to be closed together."""
 
     def __init__(self, address: BlobAddress) -> None:
-        options: dict[str, Any] = {
-            "retry_total": 0,
-            "connection_timeout": CONNECTION_SECONDS,
-            "read_timeout": ANSWER_SECONDS,
-            "max_single_put_size": SINGLE_PUT_BYTES,
-            "max_single_get_size": RANGE_BYTES,
-            "max_chunk_get_size": RANGE_BYTES,
-        }
+        options = client_options()
         self._identity: Any = None
         if address.connection:
             self.container = ContainerClient.from_connection_string(
@@ -118,9 +133,14 @@ class AzureBlobs:
     """Blobs in one container of Blob Storage."""
 
     def __init__(
-        self, address: BlobAddress, *, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        address: BlobAddress | Connection,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._connection = BlobConnection(address)
+        self._connection: Connection = (
+            BlobConnection(address) if isinstance(address, BlobAddress) else address
+        )
         self._container = self._connection.container
         self._patience_seconds = patience_seconds
         self._places = asyncio.Semaphore(BLOBS_AT_ONCE)
@@ -189,6 +209,21 @@ class AzureBlobs:
             )
         )
 
+    async def append(self, name: str, data: bytes, block_bytes: int) -> None:
+        """Makes an append blob of these bytes, in blocks; replaces what is there."""
+        client = self._client(name)
+        await self._repeat(client.create_append_blob)
+        for start in range(0, len(data), block_bytes):
+            block = data[start : start + block_bytes]
+            await self._repeat(
+                partial(
+                    client.append_block,
+                    block,
+                    length=len(block),
+                    appendpos_condition=start,
+                )
+            )
+
     async def copy(self, source_name: str, name: str) -> None:
         """Copies within the account; returns when the copy is complete."""
         source, target = self._client(source_name), self._client(name)
@@ -225,10 +260,14 @@ class AzureBlobs:
         return True
 
     async def set_tier(self, name: str, tier: str) -> None:
-        """Moves to a storage tier (`Hot`, `Cool`, `Cold`)."""
+        """Moves to a storage tier (`Hot`, `Cool`, `Cold`) where the account has any."""
         client = self._client(name)
         wanted = StandardBlobTier(tier)
-        await self._repeat(lambda: client.set_standard_blob_tier(wanted))
+        try:
+            await self._repeat(lambda: client.set_standard_blob_tier(wanted))
+        except HttpResponseError as error:
+            # Premium accounts and some kinds of encryption know no tiers.
+            logger.info("a blob keeps its tier: %s", error.reason)
 
     # --- reading
 

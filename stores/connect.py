@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dicomweb.export_destination import Destination, Folder
 from stores.errors import disk_unavailable
-from stores.ports import Blobs, Documents, Journal, Secrets, TokenKeys
+from stores.ports import Blobs, Documents, ExportSink, Journal, Secrets, TokenKeys
 
 INDEX_FOLDER = "index"
 BLOB_FOLDER = "blobs"
@@ -77,6 +78,11 @@ class StoreSettings(Protocol):
         """Azure: URL of the vault; a file of the data folder where empty."""
         ...
 
+    @property
+    def export_root(self) -> str:
+        """Folder below which exports may be written; empty for none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -145,6 +151,21 @@ def _embedded(settings: StoreSettings) -> Stores:
         opened.pop_all()
     secrets = FileSecrets(data / SECRETS_FOLDER)
     return Stores(documents, blobs, journal, secrets, blobs.spool_folder)
+
+
+def export_sink(settings: StoreSettings, destination: Destination) -> ExportSink:
+    """Where the files of an export go; a container is not reached yet.
+
+    Raises:
+        DestinationRefused: The folder cannot be written to.
+    """
+    if isinstance(destination, Folder):
+        from stores.folder_export import FolderExport
+
+        return FolderExport(Path(settings.export_root), destination)
+    from stores.blob_export import BlobExport
+
+    return BlobExport(destination)
 
 
 def _azure(settings: StoreSettings) -> Stores:

@@ -40,6 +40,10 @@ class FileSecrets:
             lambda secrets: {k: v for k, v in secrets.items() if k != operation_id}
         )
 
+    async def operations(self) -> list[str]:
+        """Ids of the operations that have a secret."""
+        return sorted(await asyncio.to_thread(self._read))
+
     async def close(self) -> None:
         """Nothing is held open."""
 

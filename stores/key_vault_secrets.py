@@ -84,6 +84,16 @@ class KeyVaultSecrets:
         except ResourceNotFoundError:
             return
 
+    async def operations(self) -> list[str]:
+        """Ids of the operations that have a secret."""
+
+        async def names() -> list[str]:
+            found = self._client().list_properties_of_secrets()
+            return [str(each.name) async for each in found]
+
+        listed = await self._attempt(names)
+        return [name.removeprefix(PREFIX) for name in listed if name.startswith(PREFIX)]
+
     async def close(self) -> None:
         """Ends the connections."""
         if self._opened is not None:

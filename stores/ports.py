@@ -8,12 +8,14 @@ Retries of passing faults (429, 449, 408, lost connections) live in the adapters
 they cannot settle is `StoreUnavailable`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
+
+from dicomweb.export_destination import Destination
 
 MAX_BATCH_OPERATIONS = 100
 MAX_BATCH_BYTES = 2_000_000
@@ -487,9 +489,47 @@ class Secrets(Protocol):
         """Forgets it; harmless when there is none."""
         ...
 
+    async def operations(self) -> list[str]:
+        """Ids of the operations that have a secret."""
+        ...
+
     async def close(self) -> None:
         """Ends connections."""
         ...
+
+
+# --- exports ---------------------------------------------------------------------
+
+
+class DestinationRefused(Exception):
+    """The destination of an export takes nothing; the message is for the client."""
+
+
+class ExportSink(Protocol):
+    """Where an export's files go: a blob container or a folder."""
+
+    async def put(self, name: str, source: Source) -> None:
+        """Stores a file whole or not at all; one that is there is replaced.
+
+        What the source raises is raised, and nothing is stored.
+
+        Raises:
+            DestinationRefused: It would not be taken at another attempt either.
+            StoreUnavailable: The destination does not answer.
+        """
+        ...
+
+    async def write_log(self, name: str, data: bytes) -> None:
+        """Makes the log have this content, whatever it had; raises as `put` does."""
+        ...
+
+    async def close(self) -> None:
+        """Ends connections."""
+        ...
+
+
+OpenSink = Callable[[Destination], ExportSink]
+"""Opens a destination; nothing is reached yet."""
 
 
 # --- token keys ------------------------------------------------------------------
