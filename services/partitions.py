@@ -190,13 +190,14 @@ class Partitions:
             after = page.after
 
     async def check_switch(self) -> None:
-        """Refuses a start without partitions on an archive that uses them.
+        """Refuses to serve without partitions an archive that uses them.
 
         Raises:
-            InvalidRequest: There are partitions beside the default one.
+            StoreUnavailable: There are partitions beside the default one.
         """
         if not self.enabled and await self._rows():
-            raise InvalidRequest(
+            raise StoreUnavailable(
                 "DICOM_DATA_PARTITIONS cannot be switched off: the archive has"
-                " partitions."
+                " partitions.",
+                retry_after_seconds=60,
             )

@@ -204,6 +204,7 @@ class DirectoryBlobs:
         try:
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._check_root()
             return False
         self._folders.prune(path)
         return True
@@ -211,6 +212,7 @@ class DirectoryBlobs:
     async def list(self, prefix: str) -> AsyncIterator[BlobProperties]:
         """Blobs whose name starts with `prefix`, by name."""
         found = self._walk("", prefix)
+        await self._in_thread(self._check_root)
         while page := await self._in_thread(_some, found):
             for each in page:
                 yield each
@@ -246,7 +248,10 @@ class DirectoryBlobs:
         try:
             return self._properties(name)
         except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
             return None
+        except OSError as error:
+            raise disk_unavailable(error) from error
 
     async def set_tier(self, name: str, tier: str) -> None:
         """Nothing: a folder has no tiers."""
@@ -256,6 +261,17 @@ class DirectoryBlobs:
         await asyncio.to_thread(self._threads.shutdown)
         self._staging.close()
 
+    def _check_root(self) -> None:
+        """Tells a missing blob from a disk that is not mounted any more.
+
+        Raises:
+            StoreUnavailable: The folder lacks what this process made in it.
+        """
+        try:
+            os.stat(self._staging.folder)
+        except OSError as error:
+            raise disk_unavailable(error) from error
+
     def _path(self, name: str) -> str:
         return self._prefix + check_name(name)
 
@@ -264,6 +280,7 @@ class DirectoryBlobs:
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
+            self._check_root()
             raise BlobMissing(name) from error
         except OSError as error:
             raise disk_unavailable(error) from error

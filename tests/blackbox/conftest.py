@@ -22,6 +22,11 @@ from blackbox.hosts import ROOT, Running, boot
 from blackbox.stacks import SettingsOf, stack
 from blackbox.tags import Tags
 
+AS_DEV_SERVE = {
+    "AzureWebJobsDisableHomepage": "true",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "2147483647",
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -74,7 +79,7 @@ def serve(
         **env: str,
     ) -> Running:
         folder = data or tmp_path_factory.mktemp("server")
-        settings = {"DICOM_SAMPLE": "0", **settings_of(folder), **env}
+        settings = {"DICOM_SAMPLE": "0", **AS_DEV_SERVE, **settings_of(folder), **env}
         running = boot(ROOT, folder, "--workers", str(workers), *options, **settings)
         started.append(running)
         return running

@@ -102,7 +102,7 @@ RULES = {
     "4.9": "GET partitions lists them; off: 400",
     "4.10": "partitions do not see each other; the change feed sees all",
     "4.11": "URLs in answers name the partition",
-    "4.12": "on to off: the start fails once there is a second partition",
+    "4.12": "on to off: nothing is served once there is a second partition",
     "4.13": "partitions can be neither deleted nor renamed",
     # Security
     "5.1.1": "off: every route answers without a token",

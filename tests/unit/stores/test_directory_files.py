@@ -10,7 +10,7 @@ from dicomweb.errors import StoreUnavailable
 from stores.directory_blobs import DirectoryBlobs
 from stores.directory_files import copy_range
 from stores.disk import sync_data
-from stores.ports import BytesSource
+from stores.ports import BlobMissing, BytesSource
 from stores.staging import FOLDER_NAME, Staging
 
 
@@ -182,3 +182,31 @@ def test_a_system_without_linux_calls_copies_and_syncs_all_the_same(
     for each in (source, target):
         os.close(each)
     assert (tmp_path / "target").read_bytes() == content[5:]
+
+
+@pytest.mark.parametrize("instead", ["nothing", "file", "empty disk"])
+async def test_no_blob_is_called_missing_while_the_whole_folder_is_gone(
+    tmp_path, instead
+):
+    root = tmp_path / "blobs"
+    blobs = DirectoryBlobs(root)
+    await blobs.put([("a/b", BytesSource(b"1"))])
+    root.rename(tmp_path / "hidden")
+    if instead == "file":
+        root.touch()
+    elif instead == "empty disk":
+        root.mkdir()
+    with pytest.raises(StoreUnavailable):
+        await blobs.properties("a/b")
+    with pytest.raises(StoreUnavailable):
+        [chunk async for chunk in blobs.read("a/b")]
+    if instead == "file":
+        root.unlink()
+    elif instead == "empty disk":
+        root.rmdir()
+    (tmp_path / "hidden").rename(root)
+    assert await blobs.properties("a/c") is None
+    with pytest.raises(BlobMissing):
+        [chunk async for chunk in blobs.read("a/c")]
+    assert [bytes(chunk) async for chunk in blobs.read("a/b")] == [b"1"]
+    await blobs.close()
