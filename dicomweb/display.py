@@ -5,7 +5,7 @@ bits go through one table, so the cost hardly depends on the steps in it. PS3.3 
 C.11.2, C.7.6.3.1.2, C.7.9.2; PS3.4 N.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,10 @@ from dicomweb.pixels import (
 )
 
 Values = NDArray[np.float64]
+Conversion = Callable[[Samples], Samples]
 
 _TABLE_BITS = 16
+_STRIP_PIXELS = 1 << 20
 _DISCRETE, _LINEAR, _INDIRECT = range(3)
 
 # Rows: R, G, B; columns: Y, Cb, Cr less their offsets.
@@ -60,15 +62,40 @@ def display_values(
 
     Source: PS3.3 C.7.6.3.1.2.
     """
-    samples = _stored_values(decoded.samples, description)
+    convert = _conversion(decoded, description, palette, big_endian=big_endian)
+    rows, columns, _ = decoded.samples.shape
+    step = max(1, _STRIP_PIXELS // columns)
+    first = convert(_stored_values(decoded.samples[:step], description))
+    if rows <= step:
+        return first
+    # In strips: the steps between need many times the bytes of what they work on.
+    whole = np.empty((rows, columns, first.shape[2]), np.uint8)
+    whole[:step] = first
+    for row in range(step, rows, step):
+        strip = decoded.samples[row : row + step]
+        whole[row : row + step] = convert(_stored_values(strip, description))
+    return whole
+
+
+def _conversion(
+    decoded: Decoded,
+    description: PixelDescription,
+    palette: Sequence[bytes] | None,
+    *,
+    big_endian: bool,
+) -> Conversion:
+    """What makes bytes to show of the stored values of any rows of the frame."""
+    samples_per_pixel = decoded.samples.shape[2]
     match decoded.photometric_interpretation:
-        case "MONOCHROME1" | "MONOCHROME2" as meaning if samples.shape[2] == 1:
-            grey = _grey(samples, description)
-            return 255 - grey if meaning == "MONOCHROME1" else grey
-        case "PALETTE COLOR" if samples.shape[2] == 1:
-            return _palette_color(samples, description, palette, big_endian=big_endian)
-        case "RGB" | "YBR_FULL" | "YBR_PARTIAL" as meaning if samples.shape[2] == 3:
-            return _colour(samples, description, meaning)
+        case "MONOCHROME1" | "MONOCHROME2" as meaning if samples_per_pixel == 1:
+            grey = _grey(decoded.samples, description)
+            if meaning == "MONOCHROME2":
+                return grey
+            return lambda samples: 255 - grey(samples)
+        case "PALETTE COLOR" if samples_per_pixel == 1:
+            return _palette_color(description, palette, big_endian=big_endian)
+        case "RGB" | "YBR_FULL" | "YBR_PARTIAL" as meaning if samples_per_pixel == 3:
+            return lambda samples: _colour(samples, description, meaning)
     raise NotAcceptable("Images of this photometric interpretation cannot be rendered.")
 
 
@@ -82,34 +109,45 @@ def _stored_values(samples: Samples, description: PixelDescription) -> Samples:
     return shifted >> (allocated - stored)
 
 
-def _grey(samples: Samples, description: PixelDescription) -> Samples:
+def _grey(frame: Samples, description: PixelDescription) -> Conversion:
     """Grey levels of monochrome values.
 
     Source: PS3.4 N.2.
     """
     if description.bits_allocated == 1:
-        return samples * np.uint8(255)
+        return lambda samples: samples * np.uint8(255)
     needs_range = description.window is None and description.voi_lut is None
-    limits = _limits(samples, description) if needs_range else (0, 0)
+    limits = _limits(frame, description) if needs_range else (0, 0)
     if description.bits_stored > _TABLE_BITS:
-        return _levels(samples.astype(np.float64), description, limits)
+        return lambda samples: _levels(samples.astype(np.float64), description, limits)
     bits = description.bits_stored
     start = -(1 << bits - 1) if description.signed else 0
     values = np.arange(start, start + (1 << bits), dtype=np.float64)
     table = _levels(values, description, limits)
     # Two's complement: rolled, a negative value's own bits are its index.
     table = np.roll(table, start)
-    unsigned = samples.view(f"u{samples.dtype.itemsize}")
-    return np.take(table, unsigned & ((1 << bits) - 1))
+    mask = (1 << bits) - 1
+    return lambda samples: np.take(
+        table, samples.view(f"u{samples.dtype.itemsize}") & mask
+    )
 
 
-def _limits(samples: Samples, description: PixelDescription) -> tuple[int, int]:
+def _limits(frame: Samples, description: PixelDescription) -> tuple[int, int]:
     """Lowest and highest stored value, padding left aside."""
-    if description.padding is not None:
-        low, high = description.padding
-        measured = samples[(samples < low) | (samples > high)]
-        samples = measured if measured.size else samples
-    return int(samples.min()), int(samples.max())
+    rows, columns, _ = frame.shape
+    step = max(1, _STRIP_PIXELS // columns)
+    all_ends: list[int] = []
+    measured_ends: list[int] = []
+    for row in range(0, rows, step):
+        samples = _stored_values(frame[row : row + step], description)
+        all_ends += [int(samples.min()), int(samples.max())]
+        if description.padding is not None:
+            low, high = description.padding
+            measured = samples[(samples < low) | (samples > high)]
+            if measured.size:
+                measured_ends += [int(measured.min()), int(measured.max())]
+    ends = measured_ends or all_ends
+    return min(ends), max(ends)
 
 
 def _levels(
@@ -192,27 +230,33 @@ def _rgb(pixels: Samples, meaning: str) -> Samples:
 
 
 def _palette_color(
-    samples: Samples,
     description: PixelDescription,
     palette: Sequence[bytes] | None,
     *,
     big_endian: bool,
-) -> Samples:
+) -> Conversion:
     """RGB of palette indexes.
 
     Source: PS3.3 C.7.6.3.1.5, C.7.6.3.1.6.
     """
     if description.palette is None or palette is None or len(palette) != 3:
         raise NotAcceptable("The image's palette is missing.")
-    indexes = samples[:, :, 0].astype(np.int64)
     is_segmented = description.palette_tags == SEGMENTED_PALETTE_TAGS
     expand = _segmented_entries if is_segmented else _entries
-    planes = []
+    tables = []
     for data, descriptor in zip(palette, description.palette, strict=True):
         entries = expand(data, descriptor, big_endian=big_endian)
-        levels = _entry_levels(entries, descriptor)
-        planes.append(levels[np.clip(indexes - descriptor.first, 0, len(levels) - 1)])
-    return np.stack(planes, axis=2)
+        tables.append((descriptor.first, _entry_levels(entries, descriptor)))
+
+    def convert(samples: Samples) -> Samples:
+        indexes = samples[:, :, 0].astype(np.int64)
+        planes = [
+            levels[np.clip(indexes - first, 0, len(levels) - 1)]
+            for first, levels in tables
+        ]
+        return np.stack(planes, axis=2)
+
+    return convert
 
 
 def _entries(

@@ -7,12 +7,13 @@ import mmap
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dicomweb.errors import MalformedInstance
 from dicomweb.identifiers import is_valid_uid
 
-MAX_INFLATED_BYTES = 256 * 1024 * 1024
+MAX_INFLATED_BYTES = 128 * 1024 * 1024
 """Of a file in the deflated transfer syntax once inflated."""
 MAX_COMMAND_ELEMENTS = 64
 """Elements of group 0000 that are stepped over; no message has half as many."""
@@ -32,7 +33,7 @@ LONG_VRS = {
 """VRs whose length has 4 bytes, after 2 reserved ones (PS3.5 7.1.2)."""
 
 _PREAMBLE_BYTES = 128
-_INFLATE_BYTES = 16 * 1024 * 1024
+_INFLATE_BYTES = 1024 * 1024
 _CAPITALS = re.compile(rb"[A-Z]{2}")
 
 Sliceable = bytes | bytearray | mmap.mmap
@@ -79,9 +80,20 @@ def open_file(file: Buffer) -> Part10:
         raise MalformedInstance("The Transfer Syntax UID is not a UID.")
     deflated = syntax == DEFLATED_LITTLE_ENDIAN
     if deflated:
-        buffer = _inflate(buffer, start)
+        buffer = inflate(buffer, start, head=bytes(buffer[:start]))
     start = _skip_command_set(buffer, start)
     return Part10(buffer, start, syntax or _guess_syntax(buffer, start), deflated)
+
+
+def is_deflated(file: Sliceable) -> bool:
+    """Whether reading the file means to inflate its data set; False if damaged.
+
+    Source: PS3.10 7.1.
+    """
+    try:
+        return _file_meta(file)[1] == DEFLATED_LITTLE_ENDIAN
+    except (MalformedInstance, struct.error):
+        return False
 
 
 def _sliceable(file: Buffer) -> Sliceable:
@@ -142,28 +154,54 @@ def _guess_syntax(buffer: Sliceable, start: int) -> str:
     return EXPLICIT_BIG_ENDIAN if header[0] == 0 else EXPLICIT_LITTLE_ENDIAN
 
 
-def _inflate(buffer: Sliceable, start: int) -> bytearray:
-    """The file with its data set inflated.
+def inflate(
+    file: Sliceable, start: int, *, head: bytes = b"", max_bytes: int = 0
+) -> bytearray:
+    """`head`, then what is deflated from `start` to the end of the file.
+
+    It is inflated twice, first only to count: so a bomb takes no memory, and what fits
+    is never held in more memory than it needs.
+
+    Args:
+        file: With a raw deflate stream at its end.
+        start: Of the stream.
+        head: What stands in front of it.
+        max_bytes: Of the inflated data; `MAX_INFLATED_BYTES` when 0.
+
+    Raises:
+        MalformedInstance: The data are damaged or too large once inflated.
 
     Source: PS3.5 A.5.
     """
+    deflated = bytes(file[start:])
+    limit = max_bytes or MAX_INFLATED_BYTES
+    size_bytes = sum(len(chunk) for chunk in _inflated_chunks(deflated, limit))
+    inflated = bytearray(len(head) + size_bytes)
+    inflated[: len(head)] = head
+    at = len(head)
+    for chunk in _inflated_chunks(deflated, limit):
+        inflated[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return inflated
+
+
+def _inflated_chunks(deflated: bytes, max_bytes: int) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = bytearray(buffer[:start])
-    waiting = bytes(buffer[start:])
+    waiting, left = deflated, max_bytes
     try:
         while not inflater.eof:
             chunk = inflater.decompress(waiting, _INFLATE_BYTES)
             waiting = inflater.unconsumed_tail
-            inflated += chunk
             if not chunk and not waiting:
                 raise MalformedInstance("The deflated data set ends too early.")
-            if len(inflated) > MAX_INFLATED_BYTES:
+            left -= len(chunk)
+            if left < 0:
                 raise MalformedInstance(
-                    f"The data set inflates to more than {MAX_INFLATED_BYTES} bytes."
+                    f"The data set inflates to more than {max_bytes} bytes."
                 )
+            yield chunk
     except zlib.error as error:
         raise MalformedInstance("The deflated data set is damaged.") from error
-    return inflated
 
 
 def _cut() -> MalformedInstance:

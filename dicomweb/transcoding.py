@@ -7,12 +7,11 @@ so. pydicom and the codecs are imported on first use.
 PS3.5 8.2, 10; PS3.10 7.1; PS3.18 8.7.3.5.
 """
 
-import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
-from dicomweb import frames
+from dicomweb import frames, part10
 from dicomweb.errors import NotAcceptable
 from dicomweb.pixels import MAX_DECODED_BYTES, PixelDescription, describe
 
@@ -137,12 +136,18 @@ def _transcode(file_bytes: bytes, target_uid: str, max_bytes: int) -> bytes:
         raise NotAcceptable(_REFUSED)
     if source_uid == target_uid:
         return file_bytes
-    body = memoryview(file_bytes)[position:]
+    source = BytesIO(file_bytes)
+    source.seek(position)
     if source_uid == _DEFLATED_LITTLE:
-        body = memoryview(_inflate(body, max_bytes))
+        is_plain = target_uid == EXPLICIT_LITTLE
+        head = _head(file_bytes, meta, target_uid) if is_plain else b""
+        inflated = part10.inflate(file_bytes, position, head=head, max_bytes=max_bytes)
+        if is_plain:
+            return bytes(inflated)
+        source = BytesIO(inflated)
     is_big = source_uid == _EXPLICIT_BIG
     dataset = read_dataset(
-        BytesIO(body),
+        source,
         is_implicit_VR=source_uid == _IMPLICIT_LITTLE,
         is_little_endian=not is_big,
     )
@@ -157,6 +162,20 @@ def _transcode(file_bytes: bytes, target_uid: str, max_bytes: int) -> bytes:
     written = BytesIO()
     dcmwrite(written, dataset)
     return written.getvalue()
+
+
+def _head(file_bytes: bytes, meta: Any, target_uid: str) -> bytes:
+    """Preamble and file meta information of a file in the target syntax."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import UID
+
+    written = DicomBytesIO()
+    changed = FileMetaDataset(meta)
+    changed.TransferSyntaxUID = UID(target_uid)
+    write_file_meta_info(written, changed)
+    return file_bytes[:128] + b"DICM" + written.getvalue()
 
 
 def _file_meta(file_bytes: bytes) -> tuple[Any, int]:
@@ -178,17 +197,6 @@ def _file_meta(file_bytes: bytes) -> tuple[Any, int]:
     )
     length = meta.get("FileMetaInformationGroupLength")
     return meta, source.tell() if length is None else 144 + int(length)
-
-
-def _inflate(body: memoryview, max_bytes: int) -> bytes:
-    """A deflated data set, unless it is larger than allowed.
-
-    Source: PS3.5 A.5.
-    """
-    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, max_bytes + 1)
-    if len(inflated) > max_bytes:
-        raise NotAcceptable(_TOO_LARGE)
-    return inflated
 
 
 def _make_explicit_little(dataset: Any, *, is_big: bool) -> None:

@@ -18,6 +18,7 @@ from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
 from services import documents as doc
 from services.runtime import Runtime
+from services.workers import ALONE
 from stores import containers
 from stores.ports import (
     Condition,
@@ -35,6 +36,8 @@ AS_STORED = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PAGE = 5000
 
+CODEC_FACTOR = 6
+"""Memory of a codec by the bytes of the frame; OpenJPEG takes four bytes a sample."""
 FILE_FIELDS = ("w", "ow", "u", "ts", "len", "sha", "defl", "next", "first")
 METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "zn")
 FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb", "nf")
@@ -296,8 +299,13 @@ async def transcoded_file(runtime: Runtime, file: StoredFile, target: str) -> by
         NotAcceptable: The codec failed.
     """
     data = await runtime.blobs.read_range(file.name, 0, file.size_bytes)
+    is_deflated = bool(file.document.get("defl"))
     return await runtime.workers.run(
-        4 * len(data), transcoding.transcode_instance, data, target
+        ALONE if is_deflated else 4 * len(data),
+        transcoding.transcode_instance,
+        data,
+        target,
+        max_bytes=runtime.settings.max_transcode_bytes,
     )
 
 
@@ -458,7 +466,7 @@ class _FrameReader:
         self._document = document
         self._name = doc.original_blob_name(pk, document)
         self._index: FrameIndex | None = None
-        self._whole: bytes | None = None
+        self._whole: memoryview | None = None
 
     async def open(self) -> None:
         """Gets the frame index; reads the whole file where there is none.
@@ -477,10 +485,7 @@ class _FrameReader:
         if document.get("defl"):
             size_bytes = document.get("first", document)["len"]
             self._check_size(size_bytes)
-            data = await self._runtime.blobs.read_range(self._name, 0, size_bytes)
-            self._whole = await self._runtime.workers.run(
-                8 * len(data), _inflated, data
-            )
+            self._whole = await _inflated(self._runtime, self._name, size_bytes)
 
     def _check_size(self, size_bytes: int) -> None:
         limit = self._runtime.settings.max_transcode_bytes
@@ -501,7 +506,7 @@ class _FrameReader:
         """One frame as stored: one range read."""
         assert self._index is not None
         offset, length = self._index.cover(frame_number - 1)
-        covering: bytes
+        covering: bytes | memoryview
         if self._whole is not None:
             covering = self._whole[offset : offset + length]
         else:
@@ -526,7 +531,7 @@ class _FrameReader:
         frame = await self.read(frame_number)
         description = rendering.describe(dataset)
         return await self._runtime.workers.run(
-            description.decoded_bytes,
+            CODEC_FACTOR * description.decoded_bytes,
             transcoding.transcode_frame,
             frame,
             self._document["ts"],
@@ -555,13 +560,8 @@ class _FrameReader:
                     return await self._runtime.blobs.read_range(name, offset, length)
                 whole = self._whole
                 if whole is None or name != self._name:
-                    file = await self._runtime.blobs.read_range(
-                        name, 0, self._document["len"]
-                    )
-                    whole = await self._runtime.workers.run(
-                        8 * len(file), _inflated, file
-                    )
-                return whole[offset : offset + length]
+                    whole = await _inflated(self._runtime, name, self._document["len"])
+                return bytes(whole[offset : offset + length])
         return b""
 
 
@@ -601,7 +601,7 @@ async def rendered(
     palette = [await reader.bulk_value(tag) for tag in description.palette_tags]
     frame = await reader.read(frame_number)
     return await runtime.workers.run(
-        3 * description.decoded_bytes,
+        CODEC_FACTOR * description.decoded_bytes,
         rendering.render,
         frame,
         document["ts"],
@@ -612,9 +612,11 @@ async def rendered(
     )
 
 
-def _inflated(file: bytes) -> bytes:
+async def _inflated(runtime: Runtime, name: str, size_bytes: int) -> memoryview:
     """The file with its data set inflated, as frame and bulk offsets count it."""
-    return bytes(part10.open_file(file).buffer)
+    data = await runtime.blobs.read_range(name, 0, size_bytes)
+    file = await runtime.workers.run(ALONE, part10.open_file, data)
+    return memoryview(file.buffer)
 
 
 # --- bulk data ---------------------------------------------------------------------
@@ -647,8 +649,7 @@ async def read_bulk_data(
     """Bytes of the value from `offset`."""
     start = bulk.offset + offset
     if bulk.file.document.get("defl"):
-        data = await runtime.blobs.read_range(bulk.file.name, 0, bulk.file.size_bytes)
-        whole = await runtime.workers.run(8 * len(data), _inflated, data)
+        whole = await _inflated(runtime, bulk.file.name, bulk.file.size_bytes)
         yield whole[start : start + length]
         return
     async for chunk in runtime.blobs.read(bulk.file.name, offset=start, length=length):

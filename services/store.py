@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dicomweb import instance
+from dicomweb import instance, part10
 from dicomweb.errors import DicomwebError, PayloadTooLarge, StoreUnavailable
 from dicomweb.identifiers import Partition
 from dicomweb.instance import ReadInstance
@@ -176,9 +176,9 @@ async def _read(request: _Request, part: SpooledPart) -> ReadInstance | Refused:
             full_validation=request.runtime.settings.full_validation,
         )
 
-    if part.size_bytes < THREAD_BYTES:
+    if part.size_bytes < THREAD_BYTES and not part10.is_deflated(part.buffer):
         return read()
-    return await request.runtime.workers.run(0, read)
+    return await request.runtime.workers.run_in_turn(read)
 
 
 # --- a window ----------------------------------------------------------------------

@@ -31,6 +31,7 @@ from services import retrieve
 from services.runtime import Runtime
 from services.study_commits import StudyState, copied, guards, next_revision
 from services.tag_registry import Registry
+from services.workers import ALONE
 from stores import containers
 from stores.ports import (
     BINARY_FIELDS,
@@ -279,9 +280,8 @@ async def _stage_instance(job: Job, row: Document, watermark: int) -> Document:
     old_name = doc.current_blob_name(job.pk, row)
     name = doc.blob_name(job.pk, row["id"], watermark, row["ow"])
     header = await runtime.blobs.read_range(old_name, 0, _header_bytes(current))
-    rewritten = await runtime.workers.run(
-        2 * len(header), update.rewrite, header, job.change
-    )
+    needed = ALONE if current.get("defl") else 2 * len(header)
+    rewritten = await runtime.workers.run(needed, update.rewrite, header, job.change)
     size = len(rewritten.head) + row["len"] - rewritten.offset
     sha = None
     if rewritten.offset >= row["len"]:

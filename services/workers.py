@@ -15,6 +15,8 @@ from dicomweb.errors import StoreUnavailable
 
 MAX_THREADS = 4
 DECODED_BYTES = 256 * 1024 * 1024
+ALONE = DECODED_BYTES
+"""For work of which nobody can say beforehand how much memory it needs."""
 WAIT_SECONDS = 30.0
 
 P = ParamSpec("P")
@@ -30,6 +32,7 @@ class Workers:
         self._allowance = decoded_bytes
         self._free = decoded_bytes
         self._freed = asyncio.Condition()
+        self._turn = asyncio.Lock()
 
     async def run(
         self,
@@ -73,6 +76,15 @@ class Workers:
             async with self._freed:
                 self._free += wanted
                 self._freed.notify_all()
+
+    async def run_in_turn(self, work: Callable[[], R]) -> R:
+        """What `work` returns, run in a thread, one such work at a time.
+
+        For headers that are long to read: two at once would not be faster, because
+        they hold the interpreter, and would need twice the memory.
+        """
+        async with self._turn:
+            return await self.run(0, work)
 
     def close(self) -> None:
         """Ends the threads once they are idle."""

@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from base64 import b64encode
 from dataclasses import replace
 from io import BytesIO
@@ -247,6 +248,46 @@ def test_palette_indexes_become_colours():
     assert inline_palette(json) == tables
     expected = [[255, 0, 0], [255, 0, 0], [128, 64, 0], [0, 0, 255]]
     assert shown(INDEXES, description, palette=tables) == expected
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"window": Window(30_000, 5_000)},
+        {"padding": (0, 20_000), "slope": -2.0},
+        {"photometric_interpretation": "MONOCHROME1"},
+        {"bits_stored": 12, "high_bit": 13, "signed": True},
+    ],
+)
+def test_a_frame_is_shown_strip_by_strip_as_in_one_go(monkeypatch, overrides):
+    frame = np.random.default_rng(5).integers(0, 1 << 16, 70 * 30, np.uint16).tobytes()
+    description = grey(rows=70, columns=30, **overrides)
+    in_one_go = shown(frame, description)
+    monkeypatch.setattr("dicomweb.display._STRIP_PIXELS", 30 * 16)
+    assert shown(frame, description) == in_one_go
+
+
+def test_colours_are_shown_strip_by_strip_as_in_one_go(monkeypatch):
+    frame = np.random.default_rng(5).integers(0, 256, 70 * 30 * 3, np.uint8).tobytes()
+    description = colour("YBR_FULL", rows=70, columns=30)
+    in_one_go = shown(frame, description)
+    monkeypatch.setattr("dicomweb.display._STRIP_PIXELS", 30 * 16)
+    assert shown(frame, description) == in_one_go
+
+
+def test_a_large_frame_takes_little_more_memory_than_its_pixels():
+    """A JPEG 2000 file of 1.4 kB can declare 100 million pixels."""
+    rows = columns = 3000
+    frame = np.arange(rows * columns, dtype=np.uint16).tobytes()
+    description = grey(rows=rows, columns=columns)
+    tracemalloc.start()
+    try:
+        render(frame, EXPLICIT_LITTLE, description, media_type="image/jpeg")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(frame)
 
 
 def test_palettes_of_big_endian_files_are_big_endian():

@@ -3,6 +3,7 @@
 import mmap
 import struct
 import tempfile
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -585,6 +586,21 @@ def test_a_deflate_bomb_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(file) < 50_000
     with pytest.raises(MalformedInstance, match="inflates"):
         scan.scan(file)
+
+
+def test_a_deflate_bomb_takes_no_memory() -> None:
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = bytes(1 << 20)
+    bomb = b"".join(deflater.compress(zeros) for _ in range(300)) + deflater.flush()
+    file = part10_file(bomb, DeflatedExplicitVRLittleEndian)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedInstance, match="inflates"):
+            scan.scan(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
 
 
 def test_damaged_deflate_data_are_refused() -> None:

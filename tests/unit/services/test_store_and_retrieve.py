@@ -48,6 +48,26 @@ async def find(runtime, resource=query.Resource.ALL_STUDIES, version=2, **params
     return (await search.search(runtime, HERE, parsed, "http://test/v2")).rows
 
 
+async def test_deflated_files_are_read_in_turn_and_not_on_the_event_loop(
+    runtime, monkeypatch
+):
+    """A small one may inflate to 128 MiB, which takes a second."""
+    turns = []
+    run_in_turn = runtime.workers.run_in_turn
+
+    async def counted(work):
+        turns.append(work)
+        return await run_in_turn(work)
+
+    monkeypatch.setattr(runtime.workers, "run_in_turn", counted)
+    file = instance(transfer_syntax="1.2.840.10008.1.2.1.99", frames=1)
+    (result,) = await put(runtime, file)
+    assert isinstance(result, Stored)
+    assert len(turns) == 1
+    await put(runtime, instance(frames=1))
+    assert len(turns) == 1
+
+
 async def test_what_was_stored_comes_back_bit_exact(runtime):
     file = instance(PatientName="Doe^Jane")
     (result,) = await put(runtime, file)
