@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from dicomweb import frames, identifiers, multipart, part10, pixels, query, scan
-from services import spool, workers
+from functions import audit
+from services import spool, tokens, workers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 MIB = 1024 * 1024
@@ -18,6 +19,11 @@ LINK = "the `Link` header leads on"
         ("header of a part", f"{multipart.MAX_HEADER_BYTES // 1024} KiB"),
         ("boundary", f"{multipart.MAX_BOUNDARY_CHARACTERS} characters"),
         ("UID", f"{identifiers.UID_CHARACTERS} characters"),
+        ("token", f"{tokens.MAX_TOKEN_CHARACTERS:,} characters"),
+        (
+            "[headers for the audit log](audit.md)",
+            f"{audit.MAX_HEADERS}, of {audit.MAX_HEADER_CHARACTERS:,} characters each",
+        ),
         (
             "results of a search",
             f"{query.DEFAULT_LIMIT} unless asked, at most {query.MAX_LIMIT}; {LINK}",
