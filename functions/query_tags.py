@@ -33,15 +33,27 @@ async def add_tags(call: Call) -> Response:
     operation_id = runtime.new_id()
     created = runtime.now().isoformat()
     try:
-        await query_tags.check_idle(runtime)
+        await _check_idle(call)
         tags = await query_tags.add(runtime, parse_entries(entries), operation_id)
     except query_tags.ReindexActive as active:
-        await resume_reindex(runtime, call.client)
         location = operation_url(call, active.operation_id)
         return PlainTextResponse(str(active), 409, {"Location": location})
     checkpoint = await reindex_operation.prepare(runtime, operation_id, tags, created)
     await start(call, OperationType.REINDEX, operation_id, checkpoint)
     return await accepted(call, operation_id, located=True)
+
+
+async def _check_idle(call: Call) -> None:
+    """Makes sure that no tags are being brought in, by an operation that lives.
+
+    Raises:
+        ReindexActive: They are.
+    """
+    try:
+        await query_tags.check_idle(call.runtime)
+    except query_tags.ReindexActive:
+        await resume_reindex(call.runtime, call.client)
+        await query_tags.check_idle(call.runtime)
 
 
 async def list_tags(call: Call) -> Response:
