@@ -55,10 +55,24 @@ CHANGE = {
     "changeDataset": {"00100010": {"vr": "PN", "Value": [{"Alphabetic": CANARY}]}},
 }
 
+EXPORT = {
+    "source": {"type": "identifiers", "settings": {"values": ["1.2.3"]}},
+    "destination": {
+        "type": "azureblob",
+        "settings": {
+            "blobContainerUri": f"http://127.0.0.1:9/container?sig={CANARY}",
+            "connectionString": f"AccountName=a;AccountKey={CANARY}",
+            "blobContainerName": CANARY,
+        },
+    },
+}
+
 
 @pytest.fixture(scope="module")
 def running(serve: Callable[..., Running]) -> Iterator[Running]:
-    running = serve(options=("--verbose",), DICOM_AUDIT="true")
+    running = serve(
+        options=("--verbose",), DICOM_AUDIT="true", DICOM_EXPORT_HOSTS="127.0.0.1"
+    )
     yield running
     assert "dicom.audit" in running.log()
     running.stop()
@@ -162,7 +176,7 @@ def requests(method: str) -> Iterator[dict[str, Any]]:
     for name in ("Accept", "Content-Type", "Range", "If-None-Match", "X-Any"):
         yield {"headers": {"Accept": "*/*", name: f"{CANARY}/{CANARY}; q={CANARY}"}}
     if method in {"POST", "PUT", "PATCH"}:
-        for content in (TAGS, CHANGE, [CANARY], {"00741000": CANARY}, CANARY):
+        for content in (TAGS, CHANGE, EXPORT, [CANARY], {"00741000": CANARY}, CANARY):
             yield {"content": json.dumps(content), "headers": as_json(DICOM_JSON)}
             yield {
                 "content": json.dumps(content),
