@@ -211,8 +211,8 @@ _OFFERS: Mapping[Retrieval, tuple[_Offer, ...]] = {
         *_any(_ANY_RAW, OCTET_STREAM, _Bare.MULTIPART),
     ),
     Retrieval.BULK_DATA: (
-        _Offer(OCTET_STREAM, _ANY_RAW, OCTET_STREAM, _Bare.SINGLE_PART),
-        *_any(_ANY_RAW, OCTET_STREAM, _Bare.SINGLE_PART),
+        _Offer(OCTET_STREAM, _RAW, OCTET_STREAM, _Bare.SINGLE_PART),
+        *_any(_RAW, OCTET_STREAM, _Bare.SINGLE_PART),
     ),
 }
 
@@ -222,7 +222,8 @@ def negotiate(retrieval: Retrieval, accept: str | None) -> Representation:
 
     The highest weight wins, the first of equals; but of equals one that asks for the
     transfer syntax as stored wins over all. `*/*` means DICOM files or raw frames, as
-    stored, in multipart/related; for bulk data it means the bytes alone.
+    stored, in multipart/related; for bulk data it means the bytes alone. Bulk data are
+    little endian unless they are asked for as stored.
 
     Raises:
         NotAcceptable: There is none, or no Accept header.

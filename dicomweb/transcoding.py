@@ -51,6 +51,31 @@ _REFUSED = "This transcoding is not supported."
 _TOO_LARGE = "The transcoded instance would exceed the supported size."
 
 
+def word_bytes(tag: str, vr: str, bits_allocated: int) -> int:
+    """Bytes of the words of a value, which byte order is about; 1 if it has none.
+
+    Args:
+        tag: 8 upper-case hex digits, of an element of the root.
+        vr: Of the element.
+        bits_allocated: Of the image, where the element is its Pixel Data.
+
+    Source: PS3.5 7.3.
+    """
+    if tag == f"{_PIXEL_DATA:08X}" and vr == "OW":
+        return max(2, bits_allocated // 8)
+    return _WORD_BYTES.get(vr, 1)
+
+
+def reversed_words(value: bytes, word_bytes: int) -> bytes:
+    """The value with each word's bytes reversed; as it is if it ends within a word."""
+    if word_bytes == 1 or len(value) % word_bytes:
+        return value
+    swapped = bytearray(len(value))
+    for i in range(word_bytes):
+        swapped[i::word_bytes] = value[word_bytes - 1 - i :: word_bytes]
+    return bytes(swapped)
+
+
 def can_transcode(source_uid: str, target_uid: str) -> bool:
     """Whether images of one transfer syntax can be given in the other.
 
@@ -218,7 +243,9 @@ def _make_explicit_little(dataset: Any, *, is_big: bool) -> None:
             else:
                 value = element.value or b""
                 if is_big:
-                    value = _swapped(value, _word_bytes(dataset, tag, vr))
+                    bits = int(dataset.get("BitsAllocated", 16))
+                    words = word_bytes(f"{tag:08X}", vr, bits)
+                    value = reversed_words(value, words)
                 dataset[tag] = element._replace(
                     VR=vr,
                     value=value,
@@ -258,23 +285,6 @@ def _vr(dataset: Any, element: Any) -> str:
     if " or " in vr:
         vr = str(correct_ambiguous_vr_element(dataset[tag], dataset, True).VR)
     return "OW" if " or " in vr else vr
-
-
-def _word_bytes(dataset: Any, tag: Any, vr: str) -> int:
-    """Bytes of the words of a value; 1 if it has none."""
-    if tag == _PIXEL_DATA and vr == "OW":
-        return max(2, int(dataset.get("BitsAllocated", 16)) // 8)
-    return _WORD_BYTES.get(vr, 1)
-
-
-def _swapped(value: bytes, word_bytes: int) -> bytes:
-    """The value with each word's bytes reversed."""
-    if word_bytes == 1 or len(value) % word_bytes:
-        return value
-    swapped = bytearray(len(value))
-    for i in range(word_bytes):
-        swapped[i::word_bytes] = value[word_bytes - 1 - i :: word_bytes]
-    return bytes(swapped)
 
 
 def _transcode_images(

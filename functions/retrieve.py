@@ -32,8 +32,9 @@ from functions.representations import (
     not_modified,
 )
 from functions.studies import scope_of
-from services import retrieve
-from services.retrieve import FrameData, StoredFile
+from services import bulk_data, retrieve
+from services.bulk_data import EXPLICIT_VR_BIG_ENDIAN
+from services.retrieve import EXPLICIT_VR_LITTLE_ENDIAN, FrameData, StoredFile
 
 ORIGINAL_HEADER = "msdicom-request-original"
 
@@ -198,18 +199,23 @@ async def retrieve_bulk_data(call: Call) -> Response:
 
     Source: PS3.18 10.4.1.1.5.
     """
-    representation = Representation(OCTET_STREAM, "*", multipart=False)
+    representation = Representation(
+        OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, multipart=False
+    )
     if call.accept is not None:
         representation = negotiate(Retrieval.BULK_DATA, call.accept)
-    bulk = await retrieve.bulk_data(
-        call.runtime, scope_of(call), (call.path("path") or "").strip("/")
-    )
-    read = partial(retrieve.read_bulk_data, call.runtime, bulk)
+    syntax = representation.transfer_syntax
+    path = (call.path("path") or "").strip("/")
+    bulk = await bulk_data.find(call.runtime, scope_of(call), path, syntax)
+    read = partial(bulk_data.read, call.runtime, bulk)
+    media_type = OCTET_STREAM
+    if syntax == "*" and bulk.file.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
+        media_type += f"; transfer-syntax={EXPLICIT_VR_BIG_ENDIAN}"
     if representation.multipart:
-        part = Part(OCTET_STREAM, bulk.size_bytes, partial(read, 0, bulk.size_bytes))
+        part = Part(media_type, bulk.size_bytes, partial(read, 0, bulk.size_bytes))
         return await multipart_response(call, OCTET_STREAM, [part])
     return await content_response(
-        call, Content(OCTET_STREAM, bulk.size_bytes, read, bulk.etag)
+        call, Content(media_type, bulk.size_bytes, read, bulk.etag)
     )
 
 

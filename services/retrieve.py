@@ -118,21 +118,6 @@ class FrameData:
     size_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BulkData:
-    """The value of a binary element.
-
-    Attributes:
-        size_bytes: Of the value.
-        etag: Without quotes.
-    """
-
-    file: StoredFile
-    offset: int
-    size_bytes: int
-    etag: str
-
-
 # --- finding -----------------------------------------------------------------------
 
 
@@ -185,13 +170,19 @@ async def _pages(
         after = page.after
 
 
-async def _find_instance(
+async def find_instance(
     runtime: Runtime, scope: Scope, fields: Sequence[str], *, original: bool = False
 ) -> Document:
+    """The document of the one instance of the scope.
+
+    Raises:
+        NotFound: It is not there.
+    """
     return (await find_instances(runtime, scope, fields, original=original))[0]
 
 
-def _file(pk: str, document: Document) -> StoredFile:
+def file_of(pk: str, document: Document) -> StoredFile:
+    """The file of an instance document, read with `FILE_FIELDS` at least."""
     study, series, sop = document["u"]
     return StoredFile(
         name=doc.blob_name(pk, document["id"], document["w"], document["ow"]),
@@ -219,7 +210,7 @@ async def files(
         NotAcceptable: A file can neither be sent as it is nor be transcoded.
     """
     documents = await find_instances(runtime, scope, original=original)
-    found = [_file(scope.pk, document) for document in documents]
+    found = [file_of(scope.pk, document) for document in documents]
     if transfer_syntax != AS_STORED:
         for file in found:
             _check_transcodable(runtime, file, transfer_syntax)
@@ -253,7 +244,7 @@ async def files_after(
     )
     rows = [row for row in page.documents if row["id"] != doc.STUDY]
     found = [
-        _file(scope.pk, doc.version_of(study, row, original=False)) for row in rows
+        file_of(scope.pk, doc.version_of(study, row, original=False)) for row in rows
     ]
     more = page.after is not None and len(rows) == len(page.documents)
     return found, rows[-1]["id"] if more and rows else None
@@ -414,7 +405,7 @@ async def frames(
             "The frame list is not valid: at least one number, all greater than 0."
         )
     fields = FRAME_FIELDS if transfer_syntax == AS_STORED else RENDER_FIELDS
-    document = await _find_instance(runtime, scope, fields)
+    document = await find_instance(runtime, scope, fields)
     if max(frame_numbers) > document.get("nf", 0):
         raise _no_frame()
     source = document["ts"]
@@ -485,7 +476,7 @@ class _FrameReader:
         if document.get("defl"):
             size_bytes = document.get("first", document)["len"]
             self._check_size(size_bytes)
-            self._whole = await _inflated(self._runtime, self._name, size_bytes)
+            self._whole = await inflated(self._runtime, self._name, size_bytes)
 
     def _check_size(self, size_bytes: int) -> None:
         limit = self._runtime.settings.max_transcode_bytes
@@ -560,7 +551,7 @@ class _FrameReader:
                     return await self._runtime.blobs.read_range(name, offset, length)
                 whole = self._whole
                 if whole is None or name != self._name:
-                    whole = await _inflated(self._runtime, name, self._document["len"])
+                    whole = await inflated(self._runtime, name, self._document["len"])
                 return bytes(whole[offset : offset + length])
         return b""
 
@@ -589,7 +580,7 @@ async def rendered(
         NotFound: No such instance or frame.
         NotAcceptable: Too large, or it cannot be decoded.
     """
-    document = await _find_instance(runtime, scope, RENDER_FIELDS)
+    document = await find_instance(runtime, scope, RENDER_FIELDS)
     if not 1 <= frame_number <= document.get("nf", 0):
         raise _no_frame()
     reader = _FrameReader(runtime, scope.pk, document)
@@ -612,45 +603,8 @@ async def rendered(
     )
 
 
-async def _inflated(runtime: Runtime, name: str, size_bytes: int) -> memoryview:
+async def inflated(runtime: Runtime, name: str, size_bytes: int) -> memoryview:
     """The file with its data set inflated, as frame and bulk offsets count it."""
     data = await runtime.blobs.read_range(name, 0, size_bytes)
     file = await runtime.workers.run(ALONE, part10.open_file, data)
     return memoryview(file.buffer)
-
-
-# --- bulk data ---------------------------------------------------------------------
-
-
-async def bulk_data(runtime: Runtime, scope: Scope, path: str) -> BulkData:
-    """Where the value of a binary element lies.
-
-    Args:
-        runtime: The stores.
-        scope: One instance.
-        path: Tag path as in the BulkDataURI: `7FE00010`, `00081140/0/00880200`.
-
-    Raises:
-        NotFound: No such instance or element.
-    """
-    document = await _find_instance(runtime, scope, METADATA_FIELDS)
-    document = await with_metadata(runtime, scope.pk, document)
-    for bulk_path, _vr, offset, length in document.get("b", ()):
-        if bulk_path == path.upper():
-            file = _file(scope.pk, document)
-            etag = f"{file.watermark}-{bulk_path.replace('/', '.')}"
-            return BulkData(file, offset, length, etag)
-    raise NotFound("The specified bulk data cannot be found.", code="BulkDataNotFound")
-
-
-async def read_bulk_data(
-    runtime: Runtime, bulk: BulkData, offset: int, length: int
-) -> AsyncIterator[bytes | memoryview]:
-    """Bytes of the value from `offset`."""
-    start = bulk.offset + offset
-    if bulk.file.document.get("defl"):
-        whole = await _inflated(runtime, bulk.file.name, bulk.file.size_bytes)
-        yield whole[start : start + length]
-        return
-    async for chunk in runtime.blobs.read(bulk.file.name, offset=start, length=length):
-        yield chunk

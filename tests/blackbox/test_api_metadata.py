@@ -204,6 +204,60 @@ def test_bulk_data_that_is_not_there_is_404(place, stored, path):
     assert answer.status_code == 404
 
 
+BIG = "1.2.840.10008.1.2.2"
+
+
+@covers("D6.6")
+def test_words_of_a_big_endian_file_come_in_little_endian_unless_as_stored(place):
+    """Octets have no byte order of their own: PS3.18 8.7.3.3.1."""
+    table = [0x0102, 0x0304, 0x0506, 0x0708]
+    one = made(
+        transfer_syntax=BIG,
+        elements=[
+            (0x00281201, "OW", b"".join(v.to_bytes(2, "big") for v in table)),
+            (0x00660016, "OF", b"\x3f\x80\0\0\x40\0\0\0"),
+            (0x00420011, "OB", b"\1\2\3\4"),
+        ],
+    )
+    assert place.store(one.file).status_code in {200, 202}
+    little = b"".join(v.to_bytes(2, "little") for v in table)
+    big = b"".join(v.to_bytes(2, "big") for v in table)
+    path = f"{one.path}/bulkdata/00281201"
+    for accept in ("*/*", OCTETS, f"{OCTETS}; transfer-syntax=1.2.840.10008.1.2.1"):
+        assert place.read(path, accept).content == little
+        for first_byte, last in ((0, 7), (1, 1), (1, 4), (3, 7), (6, 6)):
+            part = place.read(path, accept, range=f"bytes={first_byte}-{last}")
+            assert part.content == little[first_byte : last + 1]
+    assert place.get(path).content == little
+    stored = place.read(path, f"{OCTETS}; transfer-syntax=*")
+    assert stored.content == big
+    assert stored.headers["content-type"] == f"{OCTETS}; transfer-syntax={BIG}"
+    assert stored.headers["etag"] != place.read(path, OCTETS).headers["etag"]
+    many = place.read(path, f'multipart/related; type="{OCTETS}"; transfer-syntax=*')
+    assert parts(many) == [(f"{OCTETS}; transfer-syntax={BIG}", big)]
+    floats = place.read(f"{one.path}/bulkdata/00660016", OCTETS).content
+    assert floats == b"\0\0\x80\x3f\0\0\0\x40"
+    octets = place.read(f"{one.path}/bulkdata/00420011", OCTETS).content
+    assert octets == b"\1\2\3\4"
+
+
+@covers("D6.6")
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_pixel_data_of_a_big_endian_file_are_those_of_its_twin(api, bits):
+    form = {"rows": 4, "columns": 4, "bits_allocated": bits}
+    values = [n * 0x01010203 % (1 << bits) for n in range(16)]
+
+    def pixels(order: str) -> bytes:
+        return b"".join(v.to_bytes(bits // 8, order) for v in values)
+
+    big = made(transfer_syntax=BIG, frames=[pixels("big")], pixels=form)
+    little = made(frames=[pixels("little")], pixels=form)
+    assert api.store(big.file, little.file).status_code == 200
+    for one in (big, little):
+        answer = api.read(f"/v2{one.path}/bulkdata/7FE00010", OCTETS)
+        assert answer.content == pixels("little")
+
+
 @covers("D6.6")
 def test_a_text_over_a_mebibyte_is_bulk_data_too(api):
     text = "word " * 300_000

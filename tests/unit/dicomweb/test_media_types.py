@@ -128,9 +128,14 @@ S, X, F, B = Retrieval.STUDY, Retrieval.INSTANCE, Retrieval.FRAMES, Retrieval.BU
         (F, 'multipart/related; type="image/jp2"', (JPEG_2000, J2K, True)),
         (F, 'multipart/related; type="image/*"', (JPEG_2000, J2K, True)),
         (F, "*/*", (OCTET_STREAM, "*", True)),
-        (B, "application/octet-stream", (OCTET_STREAM, "*", False)),
-        (B, "*/*", (OCTET_STREAM, "*", False)),
-        (B, 'multipart/related; type="*/*"', (OCTET_STREAM, "*", True)),
+        (B, "application/octet-stream", (OCTET_STREAM, EXPLICIT, False)),
+        (B, "*/*", (OCTET_STREAM, EXPLICIT, False)),
+        (B, 'multipart/related; type="*/*"', (OCTET_STREAM, EXPLICIT, True)),
+        (
+            B,
+            "application/octet-stream; transfer-syntax=*",
+            (OCTET_STREAM, "*", False),
+        ),
         # the highest weight, then the first, then whatever asks for "as stored"
         (
             X,
