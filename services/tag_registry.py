@@ -1,8 +1,9 @@
 """The registry of extended query tags: one document with a version.
 
-Every change raises the version. Writers index with the registry they know, at most
-five seconds old, and record its version in their event; who publishes the event sees
-a newer one and indexes again (design decision 4.10).
+Tags that are added raise the version. Writers index with the registry they know, at
+most five seconds old, and record its version in their event; who publishes the event
+sees a newer one and indexes again (design decision 4.10). Other changes (a count of
+errors, a tag that is ready or gone) ask nobody to index again.
 """
 
 import time
@@ -95,7 +96,9 @@ class TagRegistry:
             wanted = change(registry)
             if wanted is None:
                 return registry
-            document = _encoded(wanted, registry.version + 1)
+            known = {tag.key for tag in registry.tags}
+            added = any(tag.key not in known for tag in wanted.tags)
+            document = _encoded(wanted, registry.version + added)
             operation = (
                 Create(document) if etag is None else Replace(document, if_etag=etag)
             )

@@ -2,7 +2,8 @@
 
 Afterwards an instance-level tag finds exactly the live instances that have a valid
 value, and what could not be indexed is told exactly; studies and series have the value
-of the newest instance that had one. `REINDEX_INSTANCES=10000` is the full size.
+of the newest instance that had one. `REINDEX_INSTANCES=10000` is the full size,
+`REINDEX_SEED` another run of events.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from pydicom.uid import CTImageStorage
 COUNT = int(os.environ.get("REINDEX_INSTANCES", "600"))
 STUDIES, VOLATILE, CLIENTS, KILLS = 12, 4, 4, 2
 NUMBERS, AGES, PROTOCOLS = 40, 60, 60
-SEED = 20260303
+SEED = int(os.environ.get("REINDEX_SEED", "20260303"))
 NUMBER, AGE, PROTOCOL = "AcquisitionNumber", "PatientAge", "ProtocolName"
 TAGS = [
     {"path": NUMBER, "level": "Instance"},

@@ -84,6 +84,18 @@ async def test_a_tag_that_an_operation_let_go_of_is_replaced(runtime):
     assert second.key > first.key
 
 
+async def test_only_tags_that_are_added_make_stores_index_again(runtime):
+    """Each store since a new version is indexed twice; errors come by the thousand."""
+    await query_tags.add(runtime, [AGE], "op1")
+    added = (await runtime.tags.read()).version
+    await query_tags.complete(runtime, "op1")
+    await query_tags.set_enabled(runtime, AGE.path, enabled=False)
+    await query_tags.delete(runtime, AGE.path)
+    assert (await runtime.tags.read()).version == added
+    await query_tags.add(runtime, [AGE, ETHNIC_AS_CS], "op2")
+    assert (await runtime.tags.read()).version == added + 1
+
+
 async def test_there_may_be_so_many_tags_and_no_more(runtime):
     runtime = replace(runtime, settings=replace(runtime.settings, max_query_tags=1))
     with pytest.raises(InvalidRequest, match="at most 1"):
