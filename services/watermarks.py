@@ -9,8 +9,8 @@ from services.merging import Merger
 from stores import containers
 from stores.ports import Committed, Create, Documents, Patch
 
-PARTITION_KEY = "counters"
-DOCUMENT_ID = "watermark"
+PARTITION_KEY = containers.COUNTERS_KEY
+DOCUMENT_ID = containers.WATERMARK_ID
 MAX_AGE = timedelta(hours=1)
 SPARE = 64
 SPARE_AGE = timedelta(seconds=1)

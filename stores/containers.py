@@ -19,6 +19,10 @@ CLEANUP = "cleanup"
 DATA_FORMAT = 1
 """Version of the shapes of all documents; a store of a newer one is refused."""
 
+COUNTERS_KEY = "counters"
+WATERMARK_ID = "watermark"
+"""The counter in `system` that the first store makes; it tells used from new."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:

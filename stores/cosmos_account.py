@@ -22,7 +22,7 @@ from stores.azure_errors import (
     trouble,
     unavailable,
 )
-from stores.containers import DATA_FORMAT, SYSTEM
+from stores.containers import COUNTERS_KEY, DATA_FORMAT, SYSTEM, WATERMARK_ID
 from stores.errors import StoreFormatError
 from stores.usage import charge
 
@@ -174,10 +174,7 @@ class CosmosAccount:
         system = self._database(connection).get_container_client(SYSTEM)
         try:
             await self.repeat("open", connection.__aenter__)
-            record = await self.repeat(
-                "read", lambda: system.read_item(FORMAT_ID, FORMAT_PARTITION_KEY)
-            )
-            check_format(record)
+            check_format(await self._format(system))
         except CosmosResourceNotFoundError as error:
             await connection.__aexit__(None, None, None)
             raise unavailable(SERVICE, "it has not been provisioned") from error
@@ -185,6 +182,28 @@ class CosmosAccount:
             await connection.__aexit__(None, None, None)
             raise
         return connection
+
+    async def _format(self, system: ContainerProxy) -> Mapping[str, Any]:
+        """The record of the data format, made where a template made the containers."""
+        try:
+            return await self.repeat(
+                "read", lambda: system.read_item(FORMAT_ID, FORMAT_PARTITION_KEY)
+            )
+        except CosmosResourceNotFoundError:
+            pass
+        try:
+            await self.repeat(
+                "read", lambda: system.read_item(WATERMARK_ID, COUNTERS_KEY)
+            )
+        except CosmosResourceNotFoundError:
+            record = {
+                "id": FORMAT_ID,
+                "pk": FORMAT_PARTITION_KEY,
+                "version": DATA_FORMAT,
+            }
+            # The same whoever writes it, so two processes that start do no harm.
+            return await self.repeat("upsert", lambda: system.upsert_item(record))
+        raise StoreFormatError("The index has data but no record of their format")
 
     async def repeat(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of an attempt that may be repeated freely.

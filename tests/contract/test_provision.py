@@ -7,7 +7,13 @@ import pytest
 from emulators.processes import Emulated, cosmos_emulator, provision
 
 from stores.azure_blobs import AzureBlobs, BlobAddress
-from stores.containers import CONTAINERS, DATA_FORMAT, SYSTEM
+from stores.containers import (
+    CONTAINERS,
+    COUNTERS_KEY,
+    DATA_FORMAT,
+    SYSTEM,
+    WATERMARK_ID,
+)
 from stores.cosmos_account import FORMAT_ID, FORMAT_PARTITION_KEY, CosmosConnection
 from stores.cosmos_documents import CosmosDocuments
 from stores.errors import StoreFormatError
@@ -94,6 +100,39 @@ async def test_newer_data_are_refused_by_all(empty: Emulated) -> None:
         provision(empty)
     documents = CosmosDocuments(empty.cosmos)
     with pytest.raises(StoreFormatError, match=f"data format {DATA_FORMAT + 1}"):
+        await documents.read("dicom", "p", "st")
+    await documents.close()
+
+
+async def forget_format(emulated: Emulated) -> None:
+    async with CosmosConnection(emulated.cosmos) as client:
+        database = client.get_database_client(emulated.cosmos.database)
+        await database.get_container_client(SYSTEM).delete_item(
+            FORMAT_ID, FORMAT_PARTITION_KEY
+        )
+
+
+async def test_containers_that_a_template_made_get_the_record_at_first_use(
+    empty: Emulated,
+) -> None:
+    provision(empty)
+    await forget_format(empty)
+    documents = CosmosDocuments(empty.cosmos)
+    assert await documents.read("dicom", "p", "st") is None
+    await documents.close()
+    assert provision(empty) == NOTHING
+
+
+async def test_data_without_a_record_of_their_format_are_refused(
+    empty: Emulated,
+) -> None:
+    provision(empty)
+    documents = CosmosDocuments(empty.cosmos)
+    await documents.batch(SYSTEM, COUNTERS_KEY, [Create({"id": WATERMARK_ID})])
+    await documents.close()
+    await forget_format(empty)
+    documents = CosmosDocuments(empty.cosmos)
+    with pytest.raises(StoreFormatError, match="no record"):
         await documents.read("dicom", "p", "st")
     await documents.close()
 
