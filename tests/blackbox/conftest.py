@@ -9,7 +9,8 @@
 All but the clients give a `Running`: `.url`, `.process`, `.data`, `.settings`, `.log()`.
 
 `TEST_STACK=emulated` runs the product on the emulators of Cosmos DB and Blob
-Storage, a database and a blob container for each server.
+Storage, a database and a blob container for each server. `TEST_HOST=func` has it served
+by Azure Functions Core Tools, which must be installed, with Azurite on its usual ports.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from blackbox.api import FILE_LIMIT, ORIGIN, PUBLIC_URL, TRANSCODE_LIMIT, Api, Place
-from blackbox.hosts import ROOT, Running, boot
+from blackbox.hosts import PRODUCT, ROOT, Running, boot
 from blackbox.stacks import SettingsOf, stack
 from blackbox.tags import Tags
 
@@ -80,7 +81,8 @@ def serve(
     ) -> Running:
         folder = data or tmp_path_factory.mktemp("server")
         settings = {"DICOM_SAMPLE": "0", **AS_DEV_SERVE, **settings_of(folder), **env}
-        running = boot(ROOT, folder, "--workers", str(workers), *options, **settings)
+        count = ("--workers", str(workers))
+        running = boot(ROOT, folder, *count, *options, command=PRODUCT, **settings)
         started.append(running)
         return running
 

@@ -74,6 +74,9 @@ class Running:
 
 
 LOCALHOST = (sys.executable, "-m", "localhost")
+CORE_TOOLS = (sys.executable, str(Path(__file__).with_name("core_tools.py")))
+# TEST_HOST=func: the product is served by Azure Functions Core Tools.
+PRODUCT = CORE_TOOLS if os.environ.get("TEST_HOST") == "func" else LOCALHOST
 
 
 def boot(
