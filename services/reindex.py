@@ -302,7 +302,7 @@ async def _changes(
                 Patch(
                     row["id"],
                     sets={(name,): indexed[name] for name in _INDEXED},
-                    condition=Equals(("w",), watermark),
+                    condition=Equals(("w",), row["w"]),
                 )
             )
             changed = True

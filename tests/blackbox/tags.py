@@ -29,6 +29,8 @@ class Tags:
         """Adds the tags, which must succeed; the operation at its end."""
         answer = self.post(*entries, version=version)
         assert answer.status_code == 202, answer.text
+        assert f"/{version}/operations/" in answer.json()["href"]
+        assert answer.headers["location"] == answer.json()["href"]
         ended = self.end_of(answer.json()["id"])
         assert ended["status"] == "succeeded", ended
         return ended

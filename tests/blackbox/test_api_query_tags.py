@@ -32,13 +32,17 @@ def busy(serve: Callable[..., Running]) -> Iterator[Tags]:
 
 
 def refused(tags: Tags, *entries: object, status: int = 400) -> str:
-    """The text of the refusal; nothing was added."""
+    """The text of the refusal, the same in every version; nothing was added."""
     before = tags.paths()
-    answer = tags.post(*entries)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"].startswith("text/plain")
+    texts = set()
+    for version in VERSIONS:
+        answer = tags.post(*entries, version=version)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"].startswith("text/plain")
+        texts.add(answer.text)
     assert tags.paths() == before
-    return answer.text
+    [text] = texts
+    return text
 
 
 # --- what can be added ---------------------------------------------------------------

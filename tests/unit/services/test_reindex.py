@@ -3,6 +3,7 @@
 import io
 
 import pydicom
+import pytest
 from data import instance
 
 from dicomweb.identifiers import Partition
@@ -10,7 +11,7 @@ from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
 from dicomweb.query_tags import Level, QueryTag, TagStatus
 from dicomweb.validation import ErrorCode
-from services import reindex, search, store
+from services import reindex, search, store, update
 from services.tag_registry import Registry
 
 HERE = Partition("Microsoft.Default")
@@ -125,3 +126,39 @@ async def test_a_private_tag_is_found_in_the_block_of_its_creator(runtime):
         runtime, (private,), Resource.ALL_INSTANCES, **{"00111005": "rocket"}
     )
     assert rows == 1
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_between_flip_and_fold_of_an_update_the_new_version_is_indexed(
+    runtime, early
+):
+    """`early`: the old value was indexed before the update became current."""
+    study = "1.2.826.0.1.78"
+    await put(runtime, instance(StudyInstanceUID=study, PatientAge="011Y"))
+    tags = (
+        tag(1, "00101010", "AS", Level.STUDY),
+        tag(2, "00101010", "AS", Level.SERIES),
+        tag(3, "00101010", "AS", Level.INSTANCE),
+    )
+    if early:
+        await reindex.batch(runtime, tags, 1 << 40)
+    change = {"00101010": {"vr": "AS", "Value": ["045Y"]}}
+    job = update.Job(runtime, HERE, study, "a" * 32, change)
+    assert await update.begin(job)
+    assert (await update.stage(job, None)).after is None
+    await update.flip(job)
+    await reindex.batch(runtime, tags, 1 << 40)
+
+    async def check():
+        for one, resource in zip(
+            tags,
+            (Resource.ALL_STUDIES, Resource.ALL_SERIES, Resource.ALL_INSTANCES),
+            strict=True,
+        ):
+            for age, count in (("045Y", 1), ("011Y", 0)):
+                assert await found(runtime, (one,), resource, PatientAge=age) == count
+
+    await check()
+    assert await update.fold(job, None) is None
+    await update.finish(job)
+    await check()
