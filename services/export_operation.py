@@ -368,7 +368,7 @@ def pause_seconds(state: State) -> int:
     """How long to wait before the next steps, 0 where all lanes get on."""
     tries = [lane["tries"] + lane["refusals"] for lane in state["lanes"]]
     worst = max(tries, default=0)
-    return min(60, 2 * 2**worst) if worst else 0
+    return min(60, 2**worst) if worst else 0
 
 
 def progress(state: State) -> Progress:
