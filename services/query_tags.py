@@ -225,14 +225,18 @@ async def record_errors(runtime: Runtime, errors: Iterable[TagError]) -> None:
         by_tag.setdefault(error.tag_key, []).append(error)
     if not by_tag:
         return
-    registry = await runtime.tags.read()
-    for tag in registry.tags:
-        found = by_tag.get(tag.key, [])
-        if not found:
-            continue
-        await runtime.journal.put(error_kind(tag), [_row(runtime, e) for e in found])
-        if tag.error_count == 0:
-            await count_errors(runtime, tag)
+    before = (await runtime.tags.read()).tags
+    tags = [tag for tag in before if tag.key in by_tag]
+    for tag in tags:
+        rows = [_row(runtime, error) for error in by_tag[tag.key]]
+        await runtime.journal.put(error_kind(tag), rows)
+    after = await runtime.tags.read()
+    for tag in tags:
+        current = after.with_key(tag.key)
+        if current is None:  # deleted meanwhile, and its errors before these came
+            await runtime.journal.purge(error_kind(tag))
+        elif current.error_count == 0:
+            await count_errors(runtime, current)
     await _drop_dead(runtime, [error for found in by_tag.values() for error in found])
 
 

@@ -173,6 +173,21 @@ async def test_an_error_of_an_instance_deleted_meanwhile_is_not_kept(
     assert await runtime.journal.count(query_tags.error_kind(tag)) == 0
 
 
+async def test_errors_of_a_tag_deleted_meanwhile_are_not_kept(runtime, monkeypatch):
+    await put(runtime, wrong())
+    (tag,) = await query_tags.add(runtime, [ETHNIC_AS_CS], "op1")
+    put_rows = type(runtime.journal).put
+
+    async def deleted_first(journal, kind, rows):
+        monkeypatch.undo()
+        await query_tags.delete(runtime, tag.path)
+        await put_rows(journal, kind, rows)
+
+    monkeypatch.setattr(type(runtime.journal), "put", deleted_first)
+    await reindex_operation.index(runtime, "op1", 1, 1 << 40)
+    assert await runtime.journal.count(query_tags.error_kind(tag)) == 0
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_study_deleted_and_stored_again_takes_nothing_of_the_old_one(
     runtime, monkeypatch, moment
