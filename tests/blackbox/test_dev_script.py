@@ -279,9 +279,9 @@ def test_with_a_certificate_everything_goes_over_https(clone, tmp_path):
 @pytest.mark.parametrize(
     ("host", "security", "warns"),
     [
-        ("192.0.2.1", "", True),
-        ("192.0.2.1", "false", True),
-        ("192.0.2.1", "True", False),
+        ("0.0.0.0", "", True),
+        ("::", "false", True),
+        ("0.0.0.0", "True", False),
         ("localhost", "", False),
         ("127.0.0.2", "", False),
         ("::1", "", False),
