@@ -32,6 +32,9 @@ from stores import connect
 # What libraries say about a file quotes its values, which belong in no log.
 logging.getLogger("pydicom").disabled = True
 warnings.simplefilter("ignore", UserWarning)
+# At level information, which is Azure's default, each request to a store is 30 lines.
+for talkative in ("azure", "httpx"):
+    logging.getLogger(talkative).setLevel(logging.WARNING)
 
 settings = Settings.from_environment(os.environ)
 sending = telemetry.configured(os.environ)

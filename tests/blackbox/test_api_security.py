@@ -12,6 +12,7 @@ from blackbox.hosts import ROOT, Running, refused_start
 from blackbox.issuers import published
 from blackbox.rules import covers
 from blackbox.secured import CLAIMS, SECOND, authorization, caller, settings
+from blackbox.stacks import STACK
 from data import new_uid
 from issuer import APPLICATION, Issuer
 
@@ -384,4 +385,7 @@ def test_statistics_say_what_there_is_and_what_waits(serve):
         assert (stored["requests"], stored["instancesStored"]) == (3, 3)
         assert stored["cpuSeconds"] > 0
         assert stored["bytesIn"] > sum(len(each.file) for each in (one, two, three))
+        on_azure = STACK == "emulated"
+        for cost in ("requestUnits", "indexCalls", "blobCalls"):
+            assert (stored[cost] > 0) is on_azure
     running.stop()

@@ -113,6 +113,8 @@ data.SpecificCharacterSet = "CANARY"
 data.PatientName = "x"
 data.decode()
 warnings.warn("CANARY")
+for name in ("azure.core.pipeline.policies.http_logging_policy", "httpx"):
+    logging.getLogger(name).info("CANARY")
 """
 
 
