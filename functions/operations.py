@@ -19,6 +19,7 @@ from services import (
     operations,
     query_tags,
     reindex_operation,
+    scrub_operation,
     update_operation,
 )
 from services.operations import (
@@ -48,6 +49,7 @@ _FIRST_PROGRESS = {
     OperationType.REINDEX: reindex_operation.progress,
     OperationType.UPDATE: update_operation.progress,
     OperationType.EXPORT: export_operation.progress,
+    OperationType.SCRUB: scrub_operation.progress,
 }
 _SUCCEEDED_IN_VERSION_1 = "completed"
 E = TypeVar("E", bound=Enum)
@@ -221,7 +223,8 @@ async def _json(call: Call, operation: Operation) -> dict[str, Any]:
         ]
     if progress.results:
         value["results"] = dict(progress.results)
-        if progress.results.get("studyFailed"):
+        is_scrub = operation.type is OperationType.SCRUB
+        if is_scrub or progress.results.get("studyFailed"):
             errors = await operations.errors(call.runtime, operation.id)
             value["results"]["errors"] = errors
     return value

@@ -23,6 +23,7 @@ from functions import (
     partitions,
     query_tags,
     retrieve,
+    scrub,
     statistics,
     studies,
     update,
@@ -287,6 +288,15 @@ OPERATIONS = (
         "export",
         absent_from=(PRERELEASE,),
         in_partitions=True,
+        durable=True,
+    ),
+    Route(
+        "ScrubStore",
+        "POST",
+        "operations/scrub",
+        scrub.scrub_store,
+        Permission.ALL,
+        "scrub",
         durable=True,
     ),
     # Before StoreInstancesToStudy, whose template fits too.

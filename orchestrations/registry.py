@@ -2,7 +2,7 @@
 
 import azure.durable_functions as df
 
-from orchestrations import export, fast_replay, reindex, update
+from orchestrations import export, fast_replay, reindex, scrub, update
 from services.runtime import Resolve
 
 
@@ -14,6 +14,6 @@ def blueprint(resolve: Resolve) -> df.Blueprint:
     """
     fast_replay.apply()
     functions = df.Blueprint()
-    for module in (export, reindex, update):
+    for module in (export, reindex, scrub, update):
         module.register(functions, resolve)
     return functions

@@ -46,7 +46,7 @@ from stores.ports import (
 
 ORPHAN_AGE = timedelta(days=7)
 STEP_INSTANCES = 500
-STEP_BYTES = 1 << 30
+STEP_BYTES = 1 << 29
 PAGE = 50
 PARALLEL = 8
 LISTED = 5000

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dicomweb.errors import Conflict
 from services import operations, reindex, scrub, scrub_repair
 from services.operations import OperationStatus, OperationType, Progress
 from services.runtime import Runtime
 from services.scrub import Finding, Look, Problem
 from services.scrub_repair import Outcome, Repairs
 from stores import containers
-from stores.ports import Committed, Create, Delete, JournalRow, Replace
+from stores.ports import Create, Delete, JournalRow, Rejected, Replace
 from stores.ports import Operation as StoreOperation
 
 INSTANCES, BLOBS, REPAIR, DONE = "instances", "blobs", "repair", "done"
@@ -94,6 +95,20 @@ class Options:
         return cls(value["dryRun"], value["hashes"], value["removeLost"])
 
 
+class ScrubActive(Conflict):
+    """A scrub is under way.
+
+    Attributes:
+        operation_id: Of that one.
+    """
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(
+            f"A scrub is under way: operation {operation_id}.", code="ScrubActive"
+        )
+        self.operation_id = operation_id
+
+
 # --- one at a time -------------------------------------------------------------------
 
 
@@ -105,13 +120,16 @@ async def active(runtime: Runtime) -> str | None:
     return None if found is None else found["operation"]
 
 
-async def take_turn(runtime: Runtime, operation_id: str, after: str | None) -> bool:
-    """Whether the scrub may start; False where another one came first.
+async def take_turn(runtime: Runtime, operation_id: str, after: str | None) -> None:
+    """Says that this scrub is the one under way.
 
     Args:
         runtime: The stores.
         operation_id: Of the new scrub.
         after: What `active` gave, when that one has ended.
+
+    Raises:
+        ScrubActive: Another one came first.
     """
     key = operations.PARTITION_KEY
     found = await runtime.documents.read(containers.SYSTEM, key, ACTIVE)
@@ -119,10 +137,12 @@ async def take_turn(runtime: Runtime, operation_id: str, after: str | None) -> b
     operation: StoreOperation = Create(document)
     if found is not None:
         if found["operation"] != after:
-            return False
+            raise ScrubActive(found["operation"])
         operation = Replace(document, if_etag=found["_etag"])
     result = await runtime.documents.batch(containers.SYSTEM, key, [operation])
-    return isinstance(result, Committed)
+    if isinstance(result, Rejected):
+        raise ScrubActive(await active(runtime) or operation_id)
+    await runtime.documents.flush()
 
 
 async def _end_turn(runtime: Runtime, operation_id: str) -> None:

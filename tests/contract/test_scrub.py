@@ -388,10 +388,11 @@ async def test_the_report_is_in_the_journal(runtime):
 @embedded_only
 async def test_one_scrub_after_the_other(runtime):
     assert await scrub_operation.active(runtime) is None
-    assert await scrub_operation.take_turn(runtime, "one", None)
-    assert not await scrub_operation.take_turn(runtime, "two", None)
+    await scrub_operation.take_turn(runtime, "one", None)
+    with pytest.raises(scrub_operation.ScrubActive, match="operation one"):
+        await scrub_operation.take_turn(runtime, "two", None)
     assert await scrub_operation.active(runtime) == "one"
-    assert await scrub_operation.take_turn(runtime, "two", "one")
+    await scrub_operation.take_turn(runtime, "two", "one")
     await scrub(runtime, id="two")
     assert await scrub_operation.active(runtime) is None
 
