@@ -120,14 +120,17 @@ async def _rebuild(runtime: Runtime, *, merge: bool) -> int:
         (report.known, "instances that the index had"),
         (report.deleted, "files of deleted instances, left to scrub"),
         (report.others, "files of further uploads of an instance, left to scrub"),
-        (report.revived, "instances of the index that were deleted: delete them again"),
         (report.foreign, "blobs whose names are not the archive's"),
     ):
         if count:
             say(f"{count:>15,}  {meaning}")
+    for name in report.revived:
+        say(f"In the index, but listed as deleted: delete it again: {name}")
+    for name in report.behind:
+        say(f"An update newer than the index is stored: repeat it: {name}")
     for problem in report.problems:
         say(problem)
     say("Not restored, because the files do not tell:")
     for phrase in rebuild.NOT_RESTORED:
         say(f"- {phrase}")
-    return 1 if report.problems or report.revived else 0
+    return 1 if report.problems or report.revived or report.behind else 0

@@ -55,7 +55,8 @@ class Report:
         known: Were in the index already.
         deleted: Files of instances that are listed as deleted.
         others: Files of further uploads of an instance; scrub removes them in time.
-        revived: Instances of the index that are listed as deleted.
+        revived: Studies and instances of the index that are listed as deleted.
+        behind: Files of updates newer than the version that the index has.
         foreign: Blobs whose names are not the archive's.
         problems: Files that cannot be restored, a sentence each, without patient data.
     """
@@ -66,9 +67,10 @@ class Report:
     known: int = 0
     deleted: int = 0
     others: int = 0
-    revived: int = 0
     foreign: int = 0
     partitions: list[str] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -239,8 +241,7 @@ class _Study:
         deleted = await self._deleted()
         known = await self._known()
         chosen = [c for id, c in self._chosen(deleted).items() if id not in known]
-        self._report.known += len(known)
-        self._report.revived += sum(row in deleted for row in known.items())
+        self._look_at_known(known, deleted)
         chosen.sort(key=lambda candidate: candidate.first.watermark)
         before = self._report.instances
         for start in range(0, len(chosen), AT_ONCE):
@@ -255,18 +256,36 @@ class _Study:
                 deleted |= await scrub.deleted_by(self._runtime, name.name)
         return deleted
 
-    async def _known(self) -> dict[str, int]:
-        """First watermark by id of the instances that the index has."""
+    def _look_at_known(
+        self, known: Mapping[str, Document], deleted: set[tuple[str, int]]
+    ) -> None:
+        """What the index has already, as far as it seems to be an older one."""
+        self._report.known += len(known)
+        for id, row in known.items():
+            if (id, row["ow"]) in deleted:
+                self._report.revived.append(f"{self._pk} {id}")
+        for name in self._members:
+            row = known.get(name.instance_id, {})
+            newest = max(row.get("w", 0), row.get("next", {}).get("w", 0))
+            is_update = name.kind == FILE and name.original == row.get("ow")
+            if is_update and name.watermark > newest:
+                self._report.behind.append(name.name)
+
+    async def _known(self) -> dict[str, Document]:
+        """The instances that the index has, by id, with their watermarks."""
         ids = list({name.instance_id for name in self._members if name.kind == FILE})
-        known: dict[str, int] = {}
+        known: dict[str, Document] = {}
         for start in range(0, len(ids), 200):
             page = await self._runtime.documents.query(
                 containers.DICOM,
-                Query(In(("id",), tuple(ids[start : start + 200])), fields=("ow",)),
+                Query(
+                    In(("id",), tuple(ids[start : start + 200])),
+                    fields=("w", "ow", "next"),
+                ),
                 partition_key=self._pk,
                 limit=200,
             )
-            known |= {row["id"]: row["ow"] for row in page.documents}
+            known |= {row["id"]: row for row in page.documents}
         return known
 
     def _chosen(self, deleted: set[tuple[str, int]]) -> dict[str, _Candidate]:

@@ -501,17 +501,24 @@ async def test_an_older_index_gets_what_it_lacks(open_stores):
         here = Archive(runtime)
         await here.put(small("1.2.3", 3), small("1.2.4", 1))
         await here.delete("1.2.3", "1.2.3.2", "1.2.3.9.1")
+        await here.update("1.2.3", "a", t00100020=ID)
         after = await here.seen()
     async with open_stores("second") as runtime:
         here = Archive(runtime)
         report = await rebuild.rebuild(runtime, told, merge=True)
-        assert (report.known, report.instances, report.revived) == (2, 2, 1)
+        assert (report.known, report.instances) == (2, 2)
+        assert report.revived == ["microsoft.default~|1.2.3 i:1.2.3.2:1.2.3.9.1"]
+        [behind] = report.behind
+        assert "/1.2.3.9.2_" in behind
+        assert behind in await names(runtime, ".dcm")
         await here.delete("1.2.3", "1.2.3.2", "1.2.3.9.1")
+        await here.update("1.2.3", "b", t00100020=ID)
         found = await here.seen()
         assert found["instances"] == after["instances"]
         assert found["1.2.4 False"] == after["1.2.4 False"]
         entries = await runtime.feed.by_sequence(2 * 10**12 - 1, 100)
-        assert [e.action for e in entries] == ["Create", "Create", "Delete"]
+        actions = [e.action for e in entries]
+        assert actions == ["Create", "Create", "Delete", "Update", "Update"]
 
 
 @embedded_only
