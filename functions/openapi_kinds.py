@@ -299,6 +299,23 @@ def _export(_route: Route, _version: str) -> Object:
     }
 
 
+def _scrub(_route: Route, _version: str) -> Object:
+    located = {"Location": {"schema": {"type": "string", "format": "uri"}}}
+    flag = {"type": "boolean"}
+    return {
+        "summary": "Compare index and blobs, and repair",
+        "parameters": [
+            in_query("dryRun", flag, "Only look"),
+            in_query("hashes", flag, "Read the files; else compare sizes only"),
+            in_query("removeLost", flag, "Remove instances whose files are lost"),
+        ],
+        "responses": {
+            "202": {**_STARTED, "headers": located},
+            "409": {"description": "A scrub is under way.", "headers": located},
+        },
+    }
+
+
 KINDS: Mapping[str, Callable[[Route, str], Object]] = {
     "store": _store,
     "query": _search,
@@ -319,4 +336,5 @@ KINDS: Mapping[str, Callable[[Route, str], Object]] = {
     "cancel-operation": _cancel_operation,
     "update-study": _bulk_update,
     "export": _export,
+    "scrub": _scrub,
 }
