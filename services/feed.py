@@ -221,16 +221,18 @@ class Feed:
     # --- reading -----------------------------------------------------------------
 
     async def by_sequence(self, offset: int, limit: int) -> list[FeedEntry]:
-        """Entries with offset < sequence <= offset + limit, ascending."""
+        """Entries with offset < sequence <= offset + limit, ascending.
+
+        The page across the end is read first: once it is seen, so are all before it.
+        """
         offset = min(offset, _LATEST)
-        where = And(
-            (Range(("last",), low=offset + 1), Range(("first",), high=offset + limit))
-        )
-        pages = await self._pages_where(where)
+        end = offset + limit
+        across = await self._pages_where(Range(("last",), low=end + 1), entries=1)
+        within = await self._pages_where(Range(("last",), low=offset + 1, high=end))
         return [
             entry
-            for entry in _expanded(pages)
-            if offset < entry.sequence <= offset + limit
+            for entry in _expanded([*within, *across[:1]])
+            if offset < entry.sequence <= end
         ]
 
     async def by_time(

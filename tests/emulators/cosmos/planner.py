@@ -146,7 +146,8 @@ class Planner:
     def _by_index(self, *, scans: bool) -> Plan | None:
         """The most selective part of the filter, or the order's index, walked."""
         where, parameters = self.statement.where, self.parameters
-        spans = None if scans else _spans(where, parameters, self._measure)
+        index = _Index(parameters, self.container.policy.indexes, self._measure)
+        spans = None if scans else _spans(where, index)
         walk = None
         if len(self.scope.ranges) == 1 and not scans:
             walk = _order_span(self.container.policy, self.statement, parameters)
@@ -260,33 +261,44 @@ def _conjuncts(node: Node) -> tuple[Node, ...]:
 # --- spans of the index that hold all matches of a condition ---------------------
 
 
-def _spans(
-    node: Node, parameters: Parameters, measure: Measure
-) -> tuple[Span, ...] | None:
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What there is to look up: paths that are indexed and how much they hold."""
+
+    parameters: Parameters
+    has: Callable[[Path], bool]
+    measure: Measure
+
+    def value(self, operand: Any) -> Any:
+        return operand_value(operand, self.parameters)
+
+
+def _spans(node: Node, index: _Index) -> tuple[Span, ...] | None:
     """Spans that together hold every match; None when the index cannot say."""
     match node:
         case Truth(False):
             return ()
         case Both(nodes):
-            parts = [_spans(each, parameters, measure) for each in nodes]
-            parts += _ranges(nodes, parameters)
+            parts = [_spans(each, index) for each in nodes]
+            parts += _ranges(nodes, index)
             known = [part for part in parts if part is not None]
-            return _narrowest(known, measure)
+            return _narrowest(known, index.measure)
         case Either(nodes):
-            return _joined([_spans(each, parameters, measure) for each in nodes])
+            return _joined([_spans(each, index) for each in nodes])
+        case _ if not all(map(index.has, filter_paths(node))):
+            return None
         case Comparison(found, operator, operand):
-            value = operand_value(operand, parameters)
-            return ((_name(found.path), _bounds(operator, value)),)
+            return ((_name(found.path), _bounds(operator, index.value(operand))),)
         case InList(found, operands):
-            values = [operand_value(each, parameters) for each in operands]
+            values = [index.value(each) for each in operands]
             return tuple((_name(found.path), _bounds("=", each)) for each in values)
         case ExistsIn(_, found, Call("STARTSWITH", _, operand)) if operand is not None:
-            return _prefix((*found.path, "[]"), operand_value(operand, parameters))
+            return _prefix((*found.path, "[]"), index.value(operand))
         case Call("STARTSWITH", found, operand) if operand is not None:
-            return _prefix(found.path, operand_value(operand, parameters))
+            return _prefix(found.path, index.value(operand))
         case Call("ARRAY_CONTAINS", found, operand) if operand is not None:
-            value = operand_value(operand, parameters)
-            return ((_name((*found.path, "[]")), _bounds("=", value)),)
+            bounds = _bounds("=", index.value(operand))
+            return ((_name((*found.path, "[]")), bounds),)
         case _:
             return None
 
@@ -304,15 +316,12 @@ def _narrowest(
     return parts[0] if parts else None
 
 
-def _ranges(
-    nodes: Sequence[Node], parameters: Parameters
-) -> list[tuple[Span, ...] | None]:
+def _ranges(nodes: Sequence[Node], index: _Index) -> list[tuple[Span, ...] | None]:
     """One span for each path that is compared more than once: from low to high."""
     found: dict[str, Bounds] = {}
     for node in nodes:
-        if isinstance(node, Comparison):
-            value = operand_value(node.operand, parameters)
-            low, high = _bounds(node.operator, value)
+        if isinstance(node, Comparison) and index.has(node.field.path):
+            low, high = _bounds(node.operator, index.value(node.operand))
             known = found.setdefault(_name(node.field.path), (low, high))
             found[_name(node.field.path)] = max(known[0], low), min(known[1], high)
     return [((path, bounds),) for path, bounds in found.items()]

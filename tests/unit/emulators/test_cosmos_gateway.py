@@ -421,6 +421,21 @@ def test_a_large_container_is_read_by_its_indexes(account: Account) -> None:
 # --- change feed, sessions, time to live ------------------------------------------
 
 
+def test_a_large_partition_has_what_only_an_unindexed_path_tells(
+    account: Account,
+) -> None:
+    for each in range(301):
+        account.create("p", id=f"{each:03}", k=each, other=each)
+    for text, expected in (
+        ("c.other <= 2", [0, 1, 2]),
+        ("c.k >= 299 AND c.other <= 299", [299]),
+        ("c.k >= 1 AND c.other >= 1 AND c.other <= 2", [1, 2]),
+        ("ARRAY_CONTAINS(c.others, 1)", []),
+    ):
+        answer = account.query(f"SELECT * FROM c WHERE {text} ORDER BY c.k", **of("p"))
+        assert [row["k"] for row in rows(answer)] == expected
+
+
 def feed(account: Account, range_id: str, after: str = "") -> Answer:
     more = {"if_none_match": after} if after else {}
     return account.send(
