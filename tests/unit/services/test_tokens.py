@@ -1,9 +1,12 @@
 """Tokens good and bad."""
 
+import os
 import time
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from issuer import (
     APPLICATION,
     BAD_TOKENS,
@@ -11,6 +14,7 @@ from issuer import (
     URL,
     Issuer,
     tampered,
+    unsigned,
 )
 
 from dicomweb.errors import Unauthenticated
@@ -156,3 +160,52 @@ def test_only_tenants_of_entra_id_have_two_names(published, names):
         assert found == names
     else:
         assert names in found[-1]
+
+
+EXAMPLES = int(os.environ.get("TOKEN_EXAMPLES", "150"))
+FUZZ = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "alg": st.sampled_from(["RS256", "ES256", "HS256", "none"]) | JSON,
+        "kid": st.sampled_from(["first", ""]) | JSON,
+        "crit": JSON,
+        "b64": JSON,
+        "typ": JSON,
+        "jwk": JSON,
+    },
+)
+
+
+@FUZZ
+@given(header=HEADERS, payload=JSON, signature=st.text("AZaz09_-=.é", max_size=350))
+async def test_whatever_is_sent_as_a_token_is_refused_and_nothing_worse(
+    issuer, header, payload, signature
+):
+    with pytest.raises(Unauthenticated):
+        await verifier(issuer).verify(unsigned(header, payload, signature))
+
+
+@FUZZ
+@given(at=st.integers(0, 10_000), character=st.sampled_from("AZaz09_-.=~"))
+async def test_a_good_token_with_one_other_character_is_refused(issuer, at, character):
+    token = issuer.token()
+    at %= len(token)
+    changed = token[:at] + character + token[at + 1 :]
+    # Unused bits at the end of a part of base64 change nothing of what it says.
+    ends = {len(token) - 1, token.index(".") - 1, token.rindex(".") - 1}
+    assume(changed != token and at not in ends)
+    with pytest.raises(Unauthenticated):
+        await verifier(issuer).verify(changed)
