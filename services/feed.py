@@ -27,6 +27,7 @@ from stores.ports import (
     Create,
     Document,
     Documents,
+    Operation,
     Order,
     Query,
     Range,
@@ -38,6 +39,7 @@ SEGMENT_BYTES = 10 * 1000**3
 MAX_PAGES = 40
 MAX_ENTRIES = 2000
 _TRIES = 200
+_LOST_ANSWERS = 3
 _ENTRY_BYTES = 200
 _LATEST = 2**53  # no index counts further exactly
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -111,7 +113,7 @@ class Feed:
             await future
 
     async def _append_all(self, items: Sequence[tuple[str, Document]]) -> list[None]:
-        waiting = list(items)
+        waiting, lost = list(items), 0
         for _ in range(_TRIES):
             if not waiting:
                 return [None] * len(items)
@@ -121,14 +123,18 @@ class Feed:
                 self._segment += 1
                 continue
             after, pages = self._pages(head, waiting)
-            result = await self._documents.batch(
-                containers.FEED,
-                _segment_key(self._segment),
-                [
-                    Replace(after, if_etag=head["_etag"]),
-                    *(Create(page) for page in pages),
-                ],
-            )
+            operations: list[Operation] = [
+                Replace(after, if_etag=head["_etag"]),
+                *(Create(page) for page in pages),
+            ]
+            key = _segment_key(self._segment)
+            try:
+                result = await self._documents.batch(containers.FEED, key, operations)
+            except StoreUnavailable as error:
+                lost += 1
+                if lost > _LOST_ANSWERS or not error.outcome_unknown:
+                    raise
+                continue  # the pages that are there will say so
             if isinstance(result, Committed):
                 self._head = after | {"_etag": result.etags[0]}
                 await self._close_segment_if_full()

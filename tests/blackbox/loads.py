@@ -311,7 +311,7 @@ async def compare(
     """
     await feed.follow(connection)
     for study in studies:
-        stored = await _contents(connection, study)
+        stored = await contents(connection, study)
         for sop, content in stored.items():
             assert sent.files[study][sop] == content, "not what was sent"
         lost = (sent.acknowledged & sent.files[study].keys()) - stored.keys()
@@ -321,7 +321,7 @@ async def compare(
         await _compare_searches(connection, study, set(stored))
 
 
-async def _contents(connection: Connection, study: str) -> dict[str, bytes]:
+async def contents(connection: Connection, study: str) -> dict[str, bytes]:
     answer = await connection.request("GET", f"/v2/studies/{study}", WADO_HEADERS)
     if answer.status == 404:
         return {}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import Random
 from urllib.parse import urlsplit
 
 from stores.azure_blobs import BlobAddress
@@ -17,6 +18,18 @@ class Proxy:
         self.requests: list[str] = []
         self.cut_answers = 0
         self.busy_answers = 0
+        self.struck = 0
+        self._random = Random(1)
+        self._before = self._after = 0.0
+
+    def strike(self, *, before: float, after: float, seed: int = 1) -> None:
+        """Lets shares of the requests fail: unheard, or with the answer lost."""
+        self._random, self._before, self._after = Random(seed), before, after
+
+    def _strikes(self, share: float) -> bool:
+        strikes = self._random.random() < share
+        self.struck += strikes
+        return strikes
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -51,15 +64,17 @@ class Proxy:
     ) -> None:
         self.requests.append(head.split(b" ", 1)[0].decode())
         body = await reader.readexactly(_length(head))
-        if self.busy_answers:
-            self.busy_answers -= 1
+        if self._strikes(self._before / 2):
+            raise ConnectionResetError
+        if self.busy_answers or self._strikes(self._before / 2):
+            self.busy_answers = max(0, self.busy_answers - 1)
             writer.write(b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\n\r\n")
             return
         there_writer.write(head + body)
         answer = await there_reader.readuntil(b"\r\n\r\n")
         answer += await _body(answer, there_reader, head.startswith(b"HEAD"))
-        if self.cut_answers:
-            self.cut_answers -= 1
+        if self.cut_answers or self._strikes(self._after):
+            self.cut_answers = max(0, self.cut_answers - 1)
             raise ConnectionResetError
         writer.write(answer)
         await writer.drain()

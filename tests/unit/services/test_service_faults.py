@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from faults import SURVIVABLE, Fault, Faults
+from faults import SURVIVABLE, Fault, Faults, FaultyDocuments
 from scenarios import (
     HERE,
     NEW,
@@ -152,3 +152,21 @@ def _after(barrier: asyncio.Barrier, call: Any) -> Any:
         return await call(*arguments)
 
     return apply
+
+
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER])
+async def test_a_lost_answer_of_the_feed_delays_nothing(
+    memory: Path, fault: Fault
+) -> None:
+    """A page is named by its event, so the batch may be sent again at once."""
+    runtime, faults = open_runtime(memory), Faults()
+    runtime.feed._documents = FaultyDocuments(runtime.documents, faults)
+    await put(runtime, [file(NEW, 1, 1)])
+    faults.plan(fault, on="batch")
+    await put(runtime, [file(NEW, 1, 2), file(OLD, 1, 1)])
+    assert [found for _, found in faults.happened] == [fault]
+    entries = await runtime.feed.by_sequence(0, 10)
+    assert [entry.sequence for entry in entries] == [1, 2, 3]
+    stored = (file(NEW, 1, 1), file(NEW, 1, 2), file(OLD, 1, 1))
+    await check(runtime, Expected({uids(each)[2]: each for each in stored}))
+    await runtime.close()
