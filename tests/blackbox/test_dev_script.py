@@ -288,11 +288,14 @@ def test_with_a_certificate_everything_goes_over_https(clone, tmp_path):
     ],
 )
 def test_an_open_door_is_named(clone, host, security, warns):
-    """No worker is none too few: the server says so and ends."""
+    """No worker is one too few: the server says so and ends."""
+    port = free_port()
     options = ("--host", host, "--workers", "0", *clone.data("open"))
-    said = clone.run("serve", *options, DICOM_SECURITY=security)
-    assert "must be at least 1" in said.stdout
-    assert ("WARNING: anyone who reaches" in said.stdout) is warns, said.stdout
+    process = clone.serve(port, *options, DICOM_SECURITY=security)
+    assert process.wait(STOP_SECONDS) != 0
+    said = clone.log(port)
+    assert "must be at least 1" in said
+    assert ("WARNING: anyone who reaches" in said) is warns, said
 
 
 def test_scripts_of_the_environment_work_where_it_was_moved_to(clone):
