@@ -120,7 +120,7 @@ def safe_path(route: Route, request: Request) -> str:
         name = parameter[1]
         value = request.path_params.get(name) or ""
         expected = _NAME if name in _NAMES else _NUMBERS
-        return quote(value) if expected.fullmatch(value) else HIDDEN
+        return quote(value, safe="/,") if expected.fullmatch(value) else HIDDEN
 
     scope = "{version}/" if route.versions else ""
     if "partition" in request.path_params:
