@@ -10,14 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "infra" / "scripts"
 # Stands for the Azure CLI: writes its arguments to a file and answers from a table.
-FAKE = """#!/usr/bin/env python3
-import json, os, sys
-with open(os.environ["AZ_CALLS"], "a") as file:
-    file.write(json.dumps(sys.argv[1:]) + "\\n")
-for words, answer in json.loads(os.environ["AZ_ANSWERS"]):
-    if sys.argv[1:len(words) + 1] == words:
-        print(answer)
-        break
+FAKE = r"""#!/bin/bash
+printf '%s\037' "$@" >>"$AZ_CALLS"
+printf '\036' >>"$AZ_CALLS"
+while IFS=$'\t' read -r words answer; do
+  case "$* " in
+    "$words "*)
+      printf '%b\n' "$answer"
+      exit
+      ;;
+  esac
+done <<<"$AZ_ANSWERS"
 """
 
 
@@ -34,14 +37,17 @@ def run(tmp_path):
             env={
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "AZ_CALLS": str(calls),
-                "AZ_ANSWERS": json.dumps(answers),
+                "AZ_ANSWERS": "\n".join(
+                    " ".join(words) + "\t" + answer.replace("\n", "\\n")
+                    for words, answer in answers
+                ),
             },
             capture_output=True,
             text=True,
             check=False,
         )
-        lines = calls.read_text().splitlines() if calls.exists() else []
-        return ended, [json.loads(line) for line in lines]
+        text = calls.read_text() if calls.exists() else ""
+        return ended, [line.split("\037")[:-1] for line in text.split("\036")[:-1]]
 
     return execute
 
