@@ -66,3 +66,15 @@ def test_files_that_the_security_guide_points_to_are_there():
 
 def test_a_laptop_is_not_taken_for_azure():
     assert not is_azure({"CONTAINER_NAME": "x", "WEBSITE_HOSTNAME": "localhost:7071"})
+
+
+def test_the_host_of_azure_logs_no_query_strings_and_drops_no_audit_entries():
+    logging = json.loads((ROOT / "host.json").read_text())["logging"]
+    insights = logging["applicationInsights"]
+    assert insights["enableDependencyTracking"] is False
+    assert "enableQueryStringTracing" not in json.dumps(insights)
+    assert "Trace" in insights["samplingSettings"]["excludedTypes"].split(";")
+    levels = logging["logLevel"]
+    assert levels["default"] == "Information"
+    for category in ("Microsoft.AspNetCore", "System.Net.Http", "Yarp"):
+        assert levels[category] == "Warning"
