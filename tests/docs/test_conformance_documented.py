@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import AllTransferSyntaxes
 
+from dicomweb import attributes
 from dicomweb.store_response import FailureReason, WarningReason
 from dicomweb.transcoding import EXPLICIT_LITTLE, TARGETS, can_transcode
 
@@ -43,3 +44,11 @@ def test_the_reasons_of_a_store_are_those_of_the_code(version, reasons):
     page = PAGES[version].read_text()
     documented = re.findall(r"^\| (\d+) \| ([0-9A-F]{4}) \|", page, re.MULTILINE)
     assert documented == [(str(int(one)), f"{int(one):04X}") for one in reasons]
+
+
+def test_the_attributes_that_version_1_refuses_for_are_those_it_searches_by():
+    [line] = re.findall(
+        r"^Searchable attributes are (.*)\.$", PAGES[1].read_text(), re.MULTILINE
+    )
+    searched = {one.keyword for one in attributes.CORE if not one.computed}
+    assert set(re.split(", | and ", line)) == searched
