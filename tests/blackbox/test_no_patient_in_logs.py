@@ -6,6 +6,7 @@ with `--verbose`: informational messages, an access log, the audit log.
 
 import json
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from blackbox.api import AS_STORED, DICOM_JSON, Api, Made, made, reason
 from blackbox.hosts import Running
 from blackbox.stacks import STACK
 from data import instance, multipart, new_uid
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from functions.routes import HttpFunction, http_functions
 
@@ -42,6 +43,20 @@ KEYWORDS = (
     "StudyDate",
     "StudyInstanceUID",
     "StudyTime",
+)
+USED = (
+    "AcquisitionDateTime",
+    "ImageType",
+    "NumberOfFrames",
+    "PatientWeight",
+    "PhotometricInterpretation",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "SpecificCharacterSet",
+    "VOILUTFunction",
+    "WindowCenter",
+    "WindowWidth",
 )
 VALUES = {
     "plain": CANARY,
@@ -144,6 +159,35 @@ def test_pixels_that_cannot_be_decoded(client):
     assert client.read(f"/v2{broken.path}/rendered", "image/png").is_error
     transcoded = 'multipart/related; type="application/octet-stream"'
     assert client.read(f"/v2{broken.path}/frames/1", transcoded).is_error
+
+
+@pytest.mark.parametrize("keyword", USED)
+def test_values_that_are_used_later(running, client, keyword):
+    """Rendering, transcoding, metadata and bulk update of a file with odd values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        odd = made(frames=1, PatientName=CANARY, **{keyword: CANARY})
+    if client.store(odd.file, path="/v1/studies").is_success:
+        path = f"/v2{odd.path}"
+        client.read(f"{path}/rendered?window=1,2,linear", "image/png")
+        client.read(f"{path}/frames/1/rendered", "image/jpeg")
+        client.read(f"{path}/frames/1", "image/jls")
+        client.read(f"{path}/metadata")
+        client.read(path, f"application/dicom; transfer-syntax={JPEG2000Lossless}")
+        update = {**CHANGE, "studyInstanceUids": [odd.study]}
+        answer = client.post("/v2/studies/$bulkUpdate", json=update)
+        assert answer.status_code == 202, answer.text
+        wait_until_ended(client, answer.json()["id"])
+
+
+def wait_until_ended(client: Api, id: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        status = client.get(f"/v2/operations/{id}").json()["status"]
+        if status not in {"notStarted", "running"}:
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
 
 
 def filled(function: HttpFunction, values: dict[str, str]) -> str:
