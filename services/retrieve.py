@@ -38,9 +38,9 @@ _PAGE = 5000
 
 CODEC_FACTOR = 6
 """Memory of a codec by the bytes of the frame; OpenJPEG takes four bytes a sample."""
-FILE_FIELDS = ("w", "ow", "u", "ts", "len", "sha", "defl", "next", "first")
+FILE_FIELDS = ("w", "ow", "u", "ts", "len", "sha", "defl", "next", "first", "nf")
 METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "zn")
-FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb", "nf")
+FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb")
 RENDER_FIELDS = (*FRAME_FIELDS, "m", "z", "mb", "b")
 
 
@@ -257,6 +257,11 @@ def _check_transcodable(runtime: Runtime, file: StoredFile, target: str) -> None
         raise NotAcceptable(
             f"An instance in transfer syntax {file.transfer_syntax_uid} cannot be sent"
             f" as {target}; transfer-syntax=* gets it as stored."
+        )
+    if target == transcoding.JPEG_2000_LOSSLESS and not file.document.get("nf"):
+        raise NotAcceptable(
+            "An instance that is no image cannot be compressed; transfer-syntax=* gets"
+            " it as stored."
         )
     limit = runtime.settings.max_transcode_bytes
     if file.size_bytes > limit:

@@ -306,6 +306,23 @@ def test_several_instances_come_in_one_transfer_syntax_if_each_can(place):
     assert len(parts(place.read(one.series_path, MULTI))) == 1
 
 
+@covers("D6.5", "7.2.7", "3.4")
+@pytest.mark.parametrize("report_first", [True, False])
+def test_what_is_no_image_keeps_a_study_from_being_compressed(api, report_first):
+    """Known before the first byte, wherever in the study it stands."""
+    study = new_uid()
+    series = ["1.2.1", "1.2.9"] if report_first else ["1.2.9", "1.2.1"]
+    report = made(StudyInstanceUID=study, SeriesInstanceUID=series[0])
+    image = made(StudyInstanceUID=study, SeriesInstanceUID=series[1], **native_file())
+    assert api.store(report.file, image.file).status_code == 200
+    answer = api.read(f"/v2{image.study_path}", f"{MULTI}; transfer-syntax={J2K}")
+    assert answer.status_code == 406
+    assert "image" in answer.text
+    answer = api.read(f"/v2{report.path}", f"{SINGLE}; transfer-syntax={J2K}")
+    assert answer.status_code == 406
+    assert len(parts(api.read(f"/v2{image.study_path}", MULTI))) == 2
+
+
 ORIGINAL = "msdicom-request-original"
 
 
