@@ -14,12 +14,15 @@ from dicomweb.errors import (
 from functions.call import Call
 
 MAX_BYTES = 4 * 1024 * 1024
+MAX_COMMENTED_BYTES = 256 * 1024
+"""Larger bodies have no comments: nobody writes those by hand."""
 _JSON_TYPE = re.compile(r"(application|text)/(json|[a-z0-9.+-]+\+json)", re.IGNORECASE)
-# A text is one match, so that nothing inside it is taken for a comment or a comma.
-_EXTRAS = re.compile(
-    r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[\]}])',
-    re.DOTALL,
-)
+# A text is one match, so that nothing inside it is taken for a comment or a comma. What
+# is never closed is one match too: looking for its end again and again would take the
+# square of its length.
+_TEXT = r'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)'
+_COMMENTS = re.compile(rf"{_TEXT}|//[^\n]*+|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_COMMAS = re.compile(rf"{_TEXT}|(,)(?=\s*[\]}}])|[^\s,\"]++|,", re.DOTALL)
 
 
 async def json_body(call: Call) -> Any:
@@ -49,13 +52,34 @@ async def json_body(call: Call) -> Any:
     return _decoded(bytes(body))
 
 
+_NO_JSON = "The syntax of the request body is invalid."
+
+
 def _decoded(body: bytes) -> Any:
     try:
         return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
+    except orjson.JSONDecodeError as error:
+        if len(body) > MAX_COMMENTED_BYTES:
+            raise InvalidRequest(_NO_JSON) from error
     try:
         text = body.decode("utf-8-sig")
-        return orjson.loads(_EXTRAS.sub(lambda match: match[1] or " ", text))
+        return orjson.loads(_without_extras(text))
     except ValueError as error:
-        raise InvalidRequest("The syntax of the request body is invalid.") from error
+        raise InvalidRequest(_NO_JSON) from error
+
+
+def _without_extras(text: str) -> str:
+    """The JSON without comments and without commas at the end of lists and objects."""
+    before = ","
+
+    def comment(match: re.Match[str]) -> str:
+        found = match[0]
+        is_block = len(found) >= 4 and found[:2] == "/*" and found[-2:] == "*/"
+        return " " if is_block or found[:2] == "//" else found
+
+    def comma(match: re.Match[str]) -> str:
+        nonlocal before
+        last, before = before, match[0][-1]
+        return " " if match[1] and last not in ",[{:" else match[0]
+
+    return _COMMAS.sub(comma, _COMMENTS.sub(comment, text))
