@@ -176,8 +176,16 @@ class Gate:
         if self.settings.trust_forwarded:
             forwarded: str = request.headers.get("x-forwarded-for", "")
             if forwarded:
-                return forwarded.rpartition(",")[2].strip()
+                return _without_port(forwarded.rpartition(",")[2].strip())
         return request.client.host if request.client else ""
+
+
+def _without_port(address: str) -> str:
+    """The address alone; Azure's front end adds the port of the connection."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    host, _, port = address.rpartition(":")
+    return host if port.isdigit() and ":" not in host and host else address
 
 
 def _challenge(settings: Settings) -> str:

@@ -11,6 +11,7 @@ import pytest
 from data import instance, new_uid
 from issuer import APPLICATION, URL, Issuer
 from tricks import HEADERS, INTO_SECRET
+from unit_functions import request
 
 from dicomweb.errors import TooManyRequests
 from functions import auth, roles
@@ -445,6 +446,23 @@ async def test_behind_a_trusted_proxy_its_word_counts_without_security(
             headers = {"X-Forwarded-For": f"6.6.6.6, {address}", "Accept": "*/*"}
             found.append((await server.get("/v2/studies", headers=headers)).status_code)
         assert found == statuses
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("6.6.6.6, 10.0.0.1:50000", "10.0.0.1"),
+        ("[2001:db8::1]:50000", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        (":80", ":80"),
+    ],
+)
+def test_the_address_of_a_caller_has_no_port(forwarded, address):
+    gate = Gate(Settings(trust_forwarded=True))
+    asked = request(headers={"x-forwarded-for": forwarded})
+    assert gate.stranger(asked).address == address
 
 
 # --- headers -------------------------------------------------------------------------
