@@ -33,10 +33,12 @@ async def clean_up_deleted(runtime: Runtime) -> None:
         report = await cleanup.clean_up(runtime)
         if report.blobs or report.failed or report.exhausted:
             logger.info(
-                "deleted %d blobs; %d lists of blobs failed, %d are given up",
+                "deleted %d blobs; %d lists of blobs failed, %d are given up;"
+                " the oldest that waits is due at %s",
                 report.blobs,
                 report.failed,
                 report.exhausted,
+                report.oldest,
             )
 
 

@@ -33,6 +33,7 @@ LEASE = "clean-up"
 MAX_TRIES = 5
 BACK_OFF = timedelta(days=1)
 EXHAUSTED = "9999-12-31T00:00:00+00:00"
+LONGEST = timedelta(minutes=4)
 PAGES = 20
 PARALLEL = 8
 
@@ -54,15 +55,24 @@ class CleanupReport:
 
 
 async def clean_up(runtime: Runtime, *, pages: int = PAGES) -> CleanupReport:
-    """Empties up to `pages` pages of every bucket that are due."""
+    """Empties the pages that are due, `pages` of each bucket in turn.
+
+    After some minutes it leaves the rest to the next run.
+    """
     done = blobs = failed = 0
-    for bucket in range(CLEANUP_BUCKETS):
-        for page in await _due(runtime, str(bucket), pages):
+    until = runtime.now() + LONGEST
+    waiting = list(range(CLEANUP_BUCKETS))
+    while waiting and runtime.now() < until:
+        bucket = str(waiting.pop(0))
+        due = await _due(runtime, bucket, pages)
+        for page in due:
             emptied = await _empty(runtime, page)
-            await _settle(runtime, str(bucket), page, emptied=emptied)
+            await _settle(runtime, bucket, page, emptied=emptied)
             done += emptied
             failed += not emptied
             blobs += len(page["names"]) if emptied else 0
+        if len(due) == pages:
+            waiting.append(int(bucket))
     oldest, exhausted = await _waiting(runtime)
     return CleanupReport(done, blobs, failed, oldest, exhausted)
 

@@ -30,8 +30,10 @@ from stores.ports import BlobMissing, BytesSource, Document, In, Query, Upsert
 
 FEED_START = 10**12
 MARKER = "rebuild"
+STUDIES_AT_ONCE = 4
 AT_ONCE = 32
-PARALLEL = 8
+PARALLEL = 4
+TOLD_EVERY = 10_000
 
 NOT_RESTORED = (
     "extended query tags: add them again, they are indexed anew",
@@ -119,14 +121,37 @@ async def rebuild(runtime: Runtime, tell: Tell, *, merge: bool = False) -> Repor
     for name in await _make_partitions(runtime, survey):
         report.partitions.append(name)
     registry = await runtime.tags.read()
-    async for members in _studies(runtime, report):
-        study = _Study(runtime, registry, members, report)
-        await study.restore()
-        if report.studies % 100 == 0:
-            tell(f"{report.studies} studies, {report.instances} instances")
+    running: set[asyncio.Task[None]] = set()
+    shown = 0
+    try:
+        async for members in _studies(runtime, report):
+            study = _Study(runtime, registry, members, report)
+            running.add(asyncio.create_task(study.restore()))
+            if len(running) >= STUDIES_AT_ONCE:
+                running = await _one_less(running)
+            if report.instances >= shown + TOLD_EVERY:
+                shown = report.instances
+                tell(f"{report.studies:,} studies, {report.instances:,} instances")
+        while running:
+            running = await _one_less(running)
+    finally:
+        await _end(running)
     await _mark(runtime, done=True)
     await runtime.documents.flush()
     return report
+
+
+async def _one_less(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """The studies that are under way after one or more ended; raises what they did."""
+    done, rest = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+    return rest
+
+
+async def _end(running: set[asyncio.Task[None]]) -> None:
+    """Waits for those under way when another one failed."""
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 # --- before --------------------------------------------------------------------------
@@ -243,11 +268,11 @@ class _Study:
         chosen = [c for id, c in self._chosen(deleted).items() if id not in known]
         self._look_at_known(known, deleted)
         chosen.sort(key=lambda candidate: candidate.first.watermark)
-        before = self._report.instances
+        restored = 0
         for start in range(0, len(chosen), AT_ONCE):
-            await self._commit(chosen[start : start + AT_ONCE])
+            restored += await self._commit(chosen[start : start + AT_ONCE])
         await runtime.publisher.settled(self._pk)
-        self._report.studies += self._report.instances > before
+        self._report.studies += restored > 0
 
     async def _deleted(self) -> set[tuple[str, int]]:
         deleted: set[tuple[str, int]] = set()
@@ -326,7 +351,8 @@ class _Study:
         updated = [c for c in candidates if c.newest != c.first]
         return min(updated or candidates, key=lambda each: each.first.watermark)
 
-    async def _commit(self, candidates: Sequence[_Candidate]) -> None:
+    async def _commit(self, candidates: Sequence[_Candidate]) -> int:
+        """How many of them came back."""
         gate = asyncio.Semaphore(PARALLEL)
 
         async def one(candidate: _Candidate) -> NewInstance | None:
@@ -348,6 +374,7 @@ class _Study:
                 raise outcome
         self._report.instances += len(news)
         self._report.updated += sum("first" in new.document for new in news)
+        return len(news)
 
     # --- an instance
 

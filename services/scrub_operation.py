@@ -25,6 +25,8 @@ PREFIXES_A_STEP = 16
 TOLERATED = 20
 TOLERATED_SHARE = 0.1
 """More than both of what an index or a blob store seems to lack is no accident."""
+MANY = 1000
+"""So many findings that are no accident are enough: the look ends."""
 ACTIVE = "scrub-active"
 
 State = dict[str, Any]
@@ -296,10 +298,13 @@ async def _look_at_instances(runtime: Runtime, operation_id: str, state: State) 
     )
     await _keep(runtime, operation_id, look.findings)
     _count(state, look)
-    state["counts"]["blobs"] += look.blobs
+    counts = state["counts"]
+    counts["blobs"] += look.blobs
     state["position"] = look.following
     if look.following is None:
         state |= {"phase": BLOBS, "position": ""}
+    if counts["lost"] > MANY and _too_many(counts["lost"], counts["instances"]):
+        state |= {"phase": DONE, "position": 0}
 
 
 async def _look_at_blobs(runtime: Runtime, operation_id: str, state: State) -> None:
@@ -309,7 +314,12 @@ async def _look_at_blobs(runtime: Runtime, operation_id: str, state: State) -> N
         _count(state, look)
         state["counts"]["listed"] += look.blobs
         state["position"] = look.following
-        if look.following is None:
+        counts = state["counts"]
+        enough = counts["ahead"] > MANY or (
+            counts["unindexed"] > MANY
+            and _too_many(counts["unindexed"], counts["instances"])
+        )
+        if look.following is None or enough:
             phase = DONE if state["options"]["dryRun"] else REPAIR
             state |= {"phase": phase, "position": 0}
             return

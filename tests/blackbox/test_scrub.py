@@ -1,5 +1,6 @@
 """Scrub over HTTP and on the command line; an index made anew from the blobs alone."""
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 from blackbox.api import Api, Made, made
+from blackbox.churn import ONE, Client, path_of
 from blackbox.hosts import Running
+from blackbox.loads import Uids, connected
 from blackbox.maintenance import everything, lose_index, run
 from blackbox.operations import ended
 from blackbox.stacks import STACK
@@ -108,6 +111,36 @@ def test_on_request_clients_see_that_an_instance_is_lost_and_can_store_it_again(
     assert (change["action"], change["sopInstanceUid"]) == ("Delete", lost.sop)
     assert api.store(lost.file).status_code == 200
     assert scrub(api)["lost"] == 0
+
+
+async def test_what_is_stored_and_deleted_meanwhile_is_no_finding(serve: Serve):
+    """Nor is anything touched: every instance is there afterwards, bit by bit."""
+    running = serve(
+        DICOM_DELETE_DELAY_SECONDS="0", DICOM_CLEANUP_SCHEDULE="* * * * * *"
+    )
+    uids, stop = Uids(), asyncio.Event()
+    clients = [Client(uids, seed) for seed in range(4)]
+    with Api(running.url) as api:
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(client.run(running.port, stop))
+            await asyncio.sleep(1)
+            found = [
+                await asyncio.to_thread(scrub, api, "?removeLost=true")
+                for _ in range(3)
+            ]
+            stop.set()
+    for results in found:
+        assert results["instances"] > 10
+        assert results["errors"] == results["warnings"] == []
+        assert results["listed"] > 10
+    async with connected(running.port) as connection:
+        for client in clients:
+            for key, content in client.stored.items():
+                answer = await connection.request("GET", path_of(*key), ONE)
+                assert answer.status == (404 if key in client.gone else 200)
+                assert key in client.gone or answer.body == content
+    running.stop()
 
 
 def test_parameters_are_checked_and_one_scrub_runs_at_a_time(mine):

@@ -19,11 +19,12 @@ from services.retrieve import Scope
 HERE = Partition("Microsoft.Default")
 
 
-async def put(runtime, file):
+async def put(runtime, *files):
     async def events():
-        yield PartBegin({})
-        yield PartData(file)
-        yield PartEnd()
+        for file in files:
+            yield PartBegin({})
+            yield PartData(file)
+            yield PartEnd()
 
     await store.store_instances(
         runtime, HERE, events(), study_instance_uid=None, version=2
@@ -202,3 +203,21 @@ async def test_old_operations_are_forgotten_and_those_that_run_are_not(runtime):
     assert len(client.purged) == 2
     left = await operations.listed(runtime, type=None, status=None, limit=9, offset=0)
     assert [each.id for each in left] == ["new", "long"]
+
+
+async def test_a_run_goes_on_while_there_is_more_than_it_takes_at_once(runtime):
+    for study in range(5):
+        uid = f"1.2.3.{study}"
+        await put(
+            runtime, instance(StudyInstanceUID=uid), instance(StudyInstanceUID=uid)
+        )
+        for _ in range(2):
+            await delete.delete(runtime, await first_instance(runtime, uid))
+    report = await cleanup.clean_up(later(runtime, days=4), pages=1)
+    assert (report.pages, report.blobs) == (10, 20)
+    assert await names(runtime) == set()
+
+
+async def first_instance(runtime, study):
+    found = (await retrieve.files(runtime, Scope(HERE, study), "*"))[0]
+    return Scope(HERE, study, found.series_instance_uid, found.sop_instance_uid)
