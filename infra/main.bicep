@@ -259,6 +259,8 @@ module app 'modules/app.bicep' = {
         DICOM_DATA_PARTITIONS: string(dataPartitions)
         DICOM_CORS_ORIGINS: corsOrigins
         DICOM_ROLES_FILE: rolesFile
+        // Azure's front end ends TLS and says so; only it reaches the app.
+        DICOM_TRUST_FORWARDED: 'true'
       },
       extraSettings,
       {
