@@ -37,7 +37,8 @@ def update_orchestrator(
     """Updates all studies; one generation after the other."""
     state: State = context.get_input()
     _show(context, state)
-    yield _call(context, RECORD, state)
+    # A journal that does not answer is no reason to stop half way.
+    yield context.call_activity(RECORD, state | {"id": context.instance_id})
     for _ in range(STEPS):
         if not state["lanes"]:
             return (yield from _end(context, state))
@@ -63,16 +64,12 @@ def update_orchestrator(
 def _end(
     context: df.DurableOrchestrationContext, state: State
 ) -> Generator[Any, Any, dict[str, str]]:
-    yield _call(context, END, state)
+    payload = state | {"id": context.instance_id}
+    yield context.call_activity_with_retry(END, retry_options(), payload)
     status = update_operation.status(state)
     if status is OperationStatus.FAILED:
         raise RuntimeError("Some studies were not updated.")
     return {"status": status.value}
-
-
-def _call(context: df.DurableOrchestrationContext, name: str, state: State) -> Any:
-    payload = state | {"id": context.instance_id}
-    return context.call_activity_with_retry(name, retry_options(), payload)
 
 
 def _show(context: df.DurableOrchestrationContext, state: State) -> None:
@@ -128,5 +125,5 @@ def register(blueprint: df.Blueprint, resolve: Resolve) -> None:
     """Adds the orchestrator and its activities."""
     orchestrator(blueprint, ORCHESTRATOR, update_orchestrator)
     activity_with_client(blueprint, resolve, STEP, settled(_step))
-    activity(blueprint, resolve, RECORD, _record)
+    activity(blueprint, resolve, RECORD, settled(_record))
     activity(blueprint, resolve, END, _finish)
