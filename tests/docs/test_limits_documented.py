@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from dicomweb import frames, identifiers, multipart, part10, pixels, query, scan
-from functions import audit
-from services import spool, tokens, workers
+from dicomweb import update as update_rules
+from functions import audit, json_body
+from services import spool, tokens, update, workers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 MIB = 1024 * 1024
@@ -52,6 +53,9 @@ LINK = "the `Link` header leads on"
             "threads that decode and render",
             f"{workers.MAX_THREADS}, or as many as there are cores",
         ),
+        ("studies of a bulk update", f"{update_rules.MAX_STUDIES:,}"),
+        ("instances of a study that is updated", f"{update.MAX_INSTANCES:,}"),
+        ("body of a request in JSON", f"{json_body.MAX_BYTES // MIB} MiB"),
         ("memory for decoded frames", f"{workers.DECODED_BYTES // MIB} MiB"),
         ("wait for a free thread", f"{workers.WAIT_SECONDS:.0f} s, then 503"),
     ],
