@@ -26,7 +26,8 @@ def value_of(
     """
     found = next(iter(validation.resolve(elements, (tag,))), None)
     element = elements.get(found) if found is not None else None
-    if element is None:
+    # Metadata have no values of UN: private attributes of files in implicit VR.
+    if element is None or element.get("vr") == "UN":
         return None
     if element.get("vr") != tag.vr:
         return ErrorCode.UNEXPECTED_VR

@@ -74,6 +74,10 @@ def test_another_vr_than_the_tags_is_an_error_even_without_a_value():
     assert value("SH", in_file="LO") is ErrorCode.UNEXPECTED_VR
 
 
+def test_what_a_file_in_implicit_vr_says_of_private_attributes_is_no_value():
+    assert value("LO", in_file="UN") is None
+
+
 @pytest.mark.parametrize("values", [(), (None,), ("",), (None, "second")])
 @pytest.mark.parametrize("vr", ["LO", "DA", "IS", "DS", "PN"])
 def test_no_first_value_is_nothing_to_index_and_no_error(vr, values):
