@@ -379,6 +379,26 @@ def test_files_come_back_bit_by_bit_with_their_preamble(api, version):
     assert answer.content == one.file
 
 
+@covers("6.1.6", "6.6.2")
+def test_after_a_late_failure_the_request_can_be_sent_again(api):
+    """More parts than one window holds: those of earlier windows may be stored."""
+    study = made()
+    good = [made(study, same_series=True) for _ in range(110)]
+    heads = [(TYPED, one.file) for one in good]
+    body = body_of(*heads, ("Content-Type: image/jpeg\r\n", b"x"))
+    answer = api.post_body("/v2/studies", body, "multipart/related; boundary=cut")
+    assert answer.status_code == 415
+    rows = api.search(f"/v2/studies/{study.study}/instances?limit=200")
+    stored = {first(row["00080018"]) for row in rows}
+    answer = api.store(*(one.file for one in good))
+    assert answer.status_code == (202 if stored else 200)
+    failed = failed_items(answer)
+    assert {first(item["00081155"]) for item in failed} == stored
+    assert {first(item["00081197"]) for item in failed} <= {45070}
+    rows = api.search(f"/v2/studies/{study.study}/instances?limit=200")
+    assert len(rows) == 110
+
+
 @covers("D6.7")
 def test_the_preamble_is_blanked_on_request(special):
     one = made(preamble=bytes(range(128)))
