@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicomweb.errors import NotAcceptable
-from dicomweb.pixels import MAX_DECODED_BYTES, PixelDescription
+from dicomweb.pixels import JPEG_2000_BITS, MAX_DECODED_BYTES, PixelDescription
 
 Samples = NDArray[Any]
 
@@ -44,7 +44,6 @@ CODEC_ERRORS = (
 )
 """What codec libraries raise for data that they cannot read."""
 
-_JPEG_2000_BITS = 24
 _RESOLUTIONS = 6
 
 _END_OF_IMAGE = b"\xff\xd9"
@@ -152,7 +151,7 @@ def encode_jpeg_2000(decoded: Decoded, description: PixelDescription) -> bytes:
 
     Source: PS3.5 A.4.4.
     """
-    if description.bits_allocated == 1 or description.bits_stored > _JPEG_2000_BITS:
+    if description.bits_allocated == 1 or description.bits_stored > JPEG_2000_BITS:
         raise NotAcceptable("JPEG 2000 takes samples of 2 to 24 bits.")
     if decoded.photometric_interpretation == "YBR_PARTIAL":
         raise NotAcceptable("JPEG 2000 has no partial range of colours.")

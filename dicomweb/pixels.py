@@ -16,6 +16,7 @@ from typing import Any
 from dicomweb.errors import NotAcceptable
 
 MAX_DECODED_BYTES = 256 << 20
+JPEG_2000_BITS = 24
 """Most bytes of pixel values that are decoded at a time."""
 
 PALETTE_TAGS = ("00281201", "00281202", "00281203")

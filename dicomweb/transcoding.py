@@ -13,7 +13,12 @@ from typing import Any
 
 from dicomweb import frames, part10
 from dicomweb.errors import NotAcceptable
-from dicomweb.pixels import MAX_DECODED_BYTES, PixelDescription, describe
+from dicomweb.pixels import (
+    JPEG_2000_BITS,
+    MAX_DECODED_BYTES,
+    PixelDescription,
+    describe,
+)
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
@@ -83,6 +88,35 @@ def can_transcode(source_uid: str, target_uid: str) -> bool:
     """
     return source_uid == target_uid or (
         source_uid in _SOURCES and target_uid in TARGETS
+    )
+
+
+def check_image(
+    description: PixelDescription,
+    target_uid: str,
+    *,
+    max_bytes: int = MAX_DECODED_BYTES,
+) -> None:
+    """Checks what its description says against the transcoding of an image.
+
+    Raises:
+        NotAcceptable: The decoded frames would be too large, or the target does not
+            take samples of that depth.
+    """
+    if description.decoded_bytes * description.number_of_frames > max_bytes:
+        raise NotAcceptable(_TOO_LARGE)
+    if description.bits_allocated == 1:
+        raise NotAcceptable("Images of 1-bit samples are not transcoded.")
+    deepest = JPEG_2000_BITS if target_uid == JPEG_2000_LOSSLESS else 64
+    if description.bits_stored > deepest:
+        raise NotAcceptable(f"JPEG 2000 takes samples of 2 to {deepest} bits.")
+
+
+def decodes(source_uid: str, target_uid: str) -> bool:
+    """Whether pixels must be decoded to get an image into the target."""
+    is_native = source_uid in _UNCOMPRESSED_LITTLE or source_uid == _EXPLICIT_BIG
+    return source_uid != target_uid and not (
+        is_native and target_uid == EXPLICIT_LITTLE
     )
 
 
@@ -313,10 +347,7 @@ def _transcode_pixels(
     from dicomweb import codecs
 
     description = _described(dataset)
-    if description.decoded_bytes * description.number_of_frames > max_bytes:
-        raise NotAcceptable(_TOO_LARGE)
-    if description.bits_allocated == 1:
-        raise NotAcceptable("Images of 1-bit samples are not transcoded.")
+    check_image(description, target_uid, max_bytes=max_bytes)
     is_native = target_uid == EXPLICIT_LITTLE
     transcoded, meaning = [], description.photometric_interpretation
     for frame in _frames(dataset, source_uid, description):

@@ -35,6 +35,7 @@ from stores.ports import (
 AS_STORED = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PAGE = 5000
+_CHECKED_AT_ONCE = 50
 
 CODEC_FACTOR = 6
 """Memory of a codec by the bytes of the frame; OpenJPEG takes four bytes a sample."""
@@ -214,6 +215,8 @@ async def files(
     if transfer_syntax != AS_STORED:
         for file in found:
             _check_transcodable(runtime, file, transfer_syntax)
+        if len(found) > 1:  # a single one fails before its first byte
+            await _check_images(runtime, scope, found, transfer_syntax)
     return found
 
 
@@ -248,6 +251,38 @@ async def files_after(
     ]
     more = page.after is not None and len(rows) == len(page.documents)
     return found, rows[-1]["id"] if more and rows else None
+
+
+async def _check_images(
+    runtime: Runtime, scope: Scope, found: Sequence[StoredFile], target: str
+) -> None:
+    """Checks the images that will be decoded, before any byte is sent.
+
+    Raises:
+        NotAcceptable: One is too large or too deep.
+    """
+    ids = [
+        file.document["id"]
+        for file in found
+        if file.document.get("nf")
+        and transcoding.decodes(file.transfer_syntax_uid, target)
+    ]
+    for first in range(0, len(ids), _CHECKED_AT_ONCE):
+        chosen = tuple(ids[first : first + _CHECKED_AT_ONCE])
+        page = await runtime.documents.query(
+            containers.DICOM,
+            Query(In(("id",), chosen), (Order(("id",)),), METADATA_FIELDS),
+            partition_key=scope.pk,
+            limit=_CHECKED_AT_ONCE,
+        )
+        documents = await filled(runtime, scope.pk, page.documents)
+        await runtime.workers.run(0, _check_descriptions, documents, target)
+
+
+def _check_descriptions(documents: Sequence[Document], target: str) -> None:
+    for document in documents:
+        description = rendering.describe(metadata_object(document, ""))
+        transcoding.check_image(description, target)
 
 
 def _check_transcodable(runtime: Runtime, file: StoredFile, target: str) -> None:

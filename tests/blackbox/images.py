@@ -47,6 +47,13 @@ def rle(count: int) -> list[bytes]:
     return [get_encoder(RLELossless).encode(frame, **_FORM) for frame in native(count)]
 
 
+def long_rle_frame(rows: int, columns: int) -> bytes:
+    """A black frame of 16 bits in RLE, 128 pixels in 4 bytes."""
+    segment = b"\x81\0" * (rows * columns // 128)
+    header = [2, 64, 64 + len(segment), *[0] * 13]
+    return b"".join(n.to_bytes(4, "little") for n in header) + segment * 2
+
+
 def rle_file(count: int = 1, **values: Any) -> dict[str, Any]:
     """What `made` wants for a file of the first frames in RLE."""
     return {"transfer_syntax": RLE, "frames": rle(count), "pixels": SHAPE, **values}

@@ -11,8 +11,10 @@ from blackbox.images import (
     EXPLICIT,
     J2K,
     RLE,
+    SHAPE,
     VIDEO,
     grey,
+    long_rle_frame,
     native_file,
     pixels_of,
     rle_file,
@@ -304,6 +306,35 @@ def test_several_instances_come_in_one_transfer_syntax_if_each_can(place):
     assert VIDEO in answer.text
     assert len(parts(place.read(one.study_path, AS_STORED))) == 3
     assert len(parts(place.read(one.series_path, MULTI))) == 1
+
+
+LONG = {"rows": 4096, "columns": 4096}
+UNSUITED = {
+    "bits": (J2K, native_file(pixels={"rows": 8, "columns": 8, "bits_allocated": 1})),
+    "depth": (J2K, native_file(pixels={**SHAPE, "bits_allocated": 32})),
+    "size": (
+        EXPLICIT,
+        {
+            "transfer_syntax": RLE,
+            "frames": [long_rle_frame(**LONG)] * 9,
+            "pixels": LONG,
+        },
+    ),
+}
+
+
+@covers("D6.5", "7.2.5", "3.4")
+@pytest.mark.parametrize("kind", UNSUITED)
+@pytest.mark.parametrize("series", ["1.2.1", "1.2.9"])
+def test_what_cannot_be_transcoded_is_known_before_the_first_byte(api, kind, series):
+    """Wherever in the study the image stands that is too deep or too large."""
+    target, values = UNSUITED[kind]
+    one = made(SeriesInstanceUID="1.2.5", **rle_file())
+    other = made(one, SeriesInstanceUID=series, **values)
+    assert api.store(one.file, other.file).status_code == 200
+    answer = api.read(f"/v2{one.study_path}", f"{MULTI}; transfer-syntax={target}")
+    assert answer.status_code == 406
+    assert len(parts(api.read(f"/v2{one.study_path}", AS_STORED))) == 2
 
 
 @covers("D6.5", "7.2.7", "3.4")
