@@ -44,6 +44,8 @@ async def describe_api(call: Call, routes: Sequence[Route]) -> Response:
     partitions = call.runtime.settings.data_partitions
     document = describe(tuple(routes), call.version, partitions=partitions)
     document = {**document, "servers": [{"url": call.root}]}
+    if call.runtime.settings.security:
+        document = secured(document, call.runtime.settings.authority)
     if name.lower().endswith(".json"):
         return await json_response(call, document)
     text = "\n".join(_yaml(document)).encode()
@@ -83,6 +85,16 @@ def describe(routes: tuple[Route, ...], version: str, *, partitions: bool) -> Ob
             "responses": {"Error": content("text/plain", {"type": "string"}, _ERROR)},
         },
     }
+
+
+def secured(document: Object, authority: str) -> Object:
+    """The document of a server whose callers need a token of this issuer."""
+    scheme = {
+        "type": "openIdConnect",
+        "openIdConnectUrl": f"{authority}/.well-known/openid-configuration",
+    }
+    components = {**document["components"], "securitySchemes": {"token": scheme}}
+    return {**document, "components": components, "security": [{"token": []}]}
 
 
 _ERROR = "The request failed; the text says why."

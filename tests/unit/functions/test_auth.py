@@ -216,6 +216,21 @@ async def test_the_challenge_says_where_to_get_a_token(guarded):
         assert again.headers["www-authenticate"].endswith(', error="invalid_token"')
 
 
+async def test_the_description_says_where_tokens_come_from(guarded, issuer):
+    async with guarded() as server:
+        answer = await server.get("/v2/api.json", headers=bearer(issuer))
+    document = answer.json()
+    assert document["security"] == [{"token": []}]
+    assert document["components"]["securitySchemes"]["token"] == {
+        "type": "openIdConnect",
+        "openIdConnectUrl": f"{URL}/.well-known/openid-configuration",
+    }
+
+
+async def test_the_description_of_an_open_server_asks_for_no_token(server):
+    assert "security" not in (await server.get("/v2/api.json")).json()
+
+
 @pytest.mark.parametrize(
     "header",
     [
