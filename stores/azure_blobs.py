@@ -22,6 +22,7 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobBlock, StandardBlobTier
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
+from stores.allowance import Allowance
 from stores.azure_errors import (
     PATIENCE_SECONDS,
     Patience,
@@ -41,6 +42,8 @@ SINGLE_PUT_BYTES = 32 * 1024 * 1024
 BLOCK_BYTES = 8 * 1024 * 1024
 BLOCKS_AT_ONCE = 4
 BLOBS_AT_ONCE = 16
+SENDING_BYTES = 32 * 1024 * 1024
+"""Of all uploads of a process that are under way; the SDK needs as much again."""
 READ_BYTES = 4 * 1024 * 1024
 """Bytes of one request of a streamed read; the next is under way meanwhile."""
 RANGE_BYTES = 32 * 1024 * 1024
@@ -144,6 +147,7 @@ class AzureBlobs:
         self._container = self._connection.container
         self._patience_seconds = patience_seconds
         self._places = asyncio.Semaphore(BLOBS_AT_ONCE)
+        self._sending = Allowance(SENDING_BYTES)
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -166,7 +170,8 @@ class AzureBlobs:
     async def _put_one(self, name: str, source: Source) -> None:
         async with self._places:
             if source.size_bytes <= SINGLE_PUT_BYTES:
-                await self._put_whole(name, await _gathered(source))
+                async with self._sending.taken(source.size_bytes):
+                    await self._put_whole(name, await _gathered(source))
             else:
                 await self._put_blocks(name, source.chunks())
 
@@ -186,10 +191,12 @@ class AzureBlobs:
         ids: list[str] = []
         running: set[asyncio.Task[None]] = set()
         try:
-            async for data in _blocks(chunks):
+            pieces = _blocks(chunks)
+            while (data := await self._next_block(pieces)) is not None:
                 ids.append(b64encode(f"{len(ids):010d}".encode()).decode())
-                stage = self._stage(client, ids[-1], data)
-                running.add(asyncio.create_task(stage))
+                stage = asyncio.create_task(self._stage(client, ids[-1], data))
+                stage.add_done_callback(self._end_block)
+                running.add(stage)
                 if len(running) >= BLOCKS_AT_ONCE:
                     running = await _one_less(running)
             while running:
@@ -201,6 +208,20 @@ class AzureBlobs:
             raise
         blocks = [BlobBlock(block_id=id) for id in ids]
         await self._repeat(lambda: client.commit_block_list(blocks))
+
+    async def _next_block(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        """The next block as soon as there is room for it; None after the last."""
+        await self._sending.take(BLOCK_BYTES)
+        data = None
+        try:
+            data = await anext(pieces, None)
+        finally:
+            if data is None:
+                self._sending.give_back(BLOCK_BYTES)
+        return data
+
+    def _end_block(self, _stage: object) -> None:
+        self._sending.give_back(BLOCK_BYTES)
 
     async def _stage(self, client: BlobClient, id: str, data: bytes) -> None:
         await self._repeat(

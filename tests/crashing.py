@@ -7,6 +7,9 @@ process, which has imported everything and opened nothing. The child works on a 
 the template, `FOLDER/{call}-{before|after}`, writes what was acknowledged to `.json`
 beside it and ends by `os._exit`. Prints the names of the copies.
 
+`--emulated` takes a JSON file of settings of emulators: each case gets a database and a
+blob container of its own there, and the template is not used.
+
 `--steps` goes deeper: the child ends before each system call and each begin and end of a
 transaction. `--spooled` lets every part of a request wait in a file.
 """
@@ -23,11 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from faults import CRASH_STATUS, Fault, Faults
-from scenarios import SCENARIOS, Expected, Scenario, open_runtime
+from scenarios import SCENARIOS, SETTINGS, Expected, Scenario, open_runtime, prepare
 
 from dicomweb.errors import DicomwebError
 from services import delete, publishing, spool
 from services.runtime import Runtime
+from stores import provision
+from stores.azure_blobs import BlobAddress
+from stores.cosmos_account import CosmosAddress
 
 KINDS = {"before": Fault.CRASH_BEFORE, "after": Fault.CRASH_AFTER}
 READS = {"read", "query", "open", "read_range", "list", "properties"}
@@ -88,7 +94,14 @@ def main() -> None:
         spool.PART_MEMORY_BYTES = 0
 
     def run(name: str, work: Callable[[Path], Any]) -> int:
-        shutil.copytree(options.template, options.folder / name)
+        if options.emulated:
+            asyncio.run(
+                _emulated(
+                    scenario, options.folder / name, options.emulated, options.scenario
+                )
+            )
+        else:
+            shutil.copytree(options.template, options.folder / name)
         child = os.fork()
         if child == 0:
             asyncio.run(work(options.folder / name))
@@ -110,9 +123,9 @@ def main() -> None:
         return
     assert run(COUNTED, lambda folder: _work(scenario, folder)) == 0
     for call, method in enumerate(told(COUNTED), 1):
-        for kind, fault in KINDS.items() if method not in READS else ():
+        for kind in options.kinds if method not in READS else ():
             name = f"{call}-{method}-{kind}"
-            plan = (call, fault)
+            plan = (call, KINDS[kind])
             ended = run(name, lambda folder, plan=plan: _work(scenario, folder, plan))
             assert ended in {0, CRASH_STATUS}
             print(name)
@@ -125,7 +138,26 @@ def _options() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--spooled", action="store_true")
+    parser.add_argument("--emulated", type=Path)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     return parser.parse_args()
+
+
+async def _emulated(
+    scenario: Scenario, folder: Path, emulators: Path, name: str
+) -> None:
+    """Gives the folder stores of its own on the emulators, and what is there before."""
+    folder.mkdir()
+    settings = json.loads(emulators.read_text())
+    own = f"{name}-{folder.name}".replace(" ", "-")
+    await provision.provision(
+        CosmosAddress(settings["cosmos_endpoint"], own, settings["cosmos_key"]),
+        BlobAddress(connection=settings["blob_connection"], container=own),
+        provision.Throughput(0, 0),
+    )
+    settings |= {"store": "azure", "cosmos_database": own, "blob_container": own}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    await prepare(folder, scenario)
 
 
 async def _work(scenario: Scenario, folder: Path, *plan: tuple[int, Fault]) -> None:

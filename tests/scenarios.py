@@ -7,6 +7,7 @@ change feed, cleanup list and blobs with each other and with what was acknowledg
 
 import hashlib
 import io
+import json
 import os
 import secrets
 import tempfile
@@ -40,13 +41,20 @@ OLD, NEW, OTHER = "1.2.826.0.1.70.1", "1.2.826.0.1.70.2", "1.2.826.0.1.70.3"
 JOB = "f" * 32
 CHANGE = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "After^The^Update"}]}}
 MANY = 8
+SETTINGS = "settings.json"
 
 
 def open_runtime(
     folder: Path, faults: Faults | None = None, *, durability: str = "process-crash"
 ) -> Runtime:
-    """The services on the embedded stores of the folder, faults in front of them."""
-    settings = Settings(data=folder, durability=durability)
+    """The services on the stores of the folder, faults in front of them.
+
+    They are embedded unless the folder has a file of other settings.
+    """
+    others: dict[str, Any] = {}
+    if (folder / SETTINGS).exists():
+        others = json.loads((folder / SETTINGS).read_text())
+    settings = Settings(data=folder, durability=durability, **others)
     stores = connect.connect(settings)
     documents, blobs = stores.documents, stores.blobs
     if faults is not None:

@@ -23,6 +23,7 @@ from blackbox.loads import (
     healthy,
     store_until_lost,
 )
+from emulators.processes import AZURITE, both
 from scenarios import (
     SCENARIOS,
     TO_STORE,
@@ -97,8 +98,7 @@ async def test_a_crash_at_any_write_leaves_a_whole_store(
     [
         ("store", ()),
         ("store", ("--spooled",)),
-        ("delete an instance", ()),
-        ("delete a large study", ()),
+        *((name, ()) for name in SCENARIOS if FULL and name != "store"),
     ],
 )
 @pytest.mark.timeout(1200 if FULL else 120)
@@ -114,6 +114,57 @@ async def test_an_end_before_any_step_on_the_disk_leaves_a_whole_store(
     met = {folder.name.partition("-")[2] for folder in crashed}
     assert met >= {"rename", "fsync", "fdatasync", "BEGIN", "COMMIT"}
     await check_all(crashed, name)
+
+
+SHARED = tuple(SCENARIOS) if FULL else ("store",)
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.timeout(900 if FULL else 180)
+async def test_others_finish_or_undo_what_a_killed_process_began(
+    name: str, emulators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Cosmos DB and Blob Storage, which outlive each of their processes."""
+    smaller_limits(monkeypatch)
+    kinds = ("before", "after") if FULL else ("after",)
+    crashed = await asyncio.to_thread(
+        *(crash_everywhere, name, tmp_path, "--emulated", str(emulators)),
+        *("--kinds", *kinds),
+    )
+    assert len(crashed) > 5
+    scenario = SCENARIOS[name]
+    for folder in crashed:
+        expected = acknowledged_before(folder, scenario)
+        one, other = open_runtime(folder), open_runtime(folder)
+        try:
+            if name != "update":  # an unfinished one is no whole study yet
+                await check(one, expected)
+            await act_until_acknowledged(other, scenario, expected)
+            await check(one, expected)
+            await check(other, expected)
+        except BaseException as error:
+            error.add_note(f"crashed at call {folder.name}")
+            raise
+        finally:
+            await one.close()
+            await other.close()
+    print(f"{name}: {len(crashed)} places")
+
+
+@pytest.fixture(scope="module")
+def emulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of the settings of running emulators."""
+    if not AZURITE.exists():
+        pytest.skip("azurite is not installed: run npm ci")
+    place = tmp_path_factory.mktemp("emulators") / "settings.json"
+    with both() as running:
+        settings = {
+            "cosmos_endpoint": running.cosmos.endpoint,
+            "cosmos_key": running.cosmos.key,
+            "blob_connection": running.blobs.connection,
+        }
+        place.write_text(json.dumps(settings))
+        yield place
 
 
 async def check_all(crashed: list[Path], name: str) -> None:
