@@ -434,7 +434,7 @@ NOT_HERE = {
     "3 error 424": "no customer-owned store",
     "6.3 AE AS DT FD FL IS SL SS TM UL US": "tests/unit/dicomweb/test_validation.py",
     "6.6 272": "tests/unit/services/test_service_faults.py",
-    "7.2 nine source syntaxes": "tests/unit/dicomweb/test_corpus_pixels.py",
+    "7.2 nine source syntaxes": "tests/blackbox/test_corpus.py",
     "7.5 NUL padding": "tests/unit/dicomweb/test_scan.py",
     "9 instances stuck while being created": "cannot occur",
     "10 filePath": "no customer-owned store",
