@@ -144,13 +144,23 @@ class Gate:
         Raises:
             Forbidden: No role of the caller allows it.
         """
-        if self._roles is None or route.permission is Permission.NONE:
+        self.require(caller, route, request, route.permission)
+
+    def require(
+        self, caller: Caller, route: Route, request: Request, permission: Permission
+    ) -> None:
+        """Whether the caller may do this as well, in the partition of the path.
+
+        Raises:
+            Forbidden: No role of the caller allows it.
+        """
+        if self._roles is None or permission is Permission.NONE:
             return
         scope = EVERYWHERE
         if route.in_partitions:
             name = request.path_params.get("partition", DEFAULT_PARTITION)
             scope = partition_key(name)
-        if not self._roles.allow(caller.roles, route.permission, scope):
+        if not self._roles.allow(caller.roles, permission, scope):
             raise Forbidden("Authorization failed.")
 
     def challenge(self, request: Request) -> str:

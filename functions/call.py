@@ -44,6 +44,7 @@ class Call:
         root: Scheme and host of every URL we emit, without a slash at its end.
         request_id: 32 hex digits, for logs and the client.
         usage: What the request costs; handlers add the instances.
+        require: Raises Forbidden where the caller may not do that as well.
     """
 
     request: Request
@@ -54,6 +55,7 @@ class Call:
     root: str
     request_id: str
     usage: Usage
+    require: Callable[[Permission], None] = lambda _permission: None
 
     @property
     def version_number(self) -> int:

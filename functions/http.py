@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -154,6 +155,7 @@ class _Visit:
         call = await _prepare(
             route, self._runtime, request, self._root, self._id, self.usage
         )
+        call.require = partial(self._gate.require, caller, route, request)
         return await route.handler(call)
 
     def sent(self, response: Response) -> Response:

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from dicomweb import update as rules
 from dicomweb.errors import InvalidRequest, quoted
-from functions.call import Call
+from functions.call import Call, Permission
 from functions.json_body import json_body
 from functions.operations import accepted, check_enabled, start
 from functions.representations import json_response
@@ -24,6 +24,7 @@ async def bulk_update(call: Call) -> Response:
         return await json_response(call, refused.dataset(), status=400)
     runtime = call.runtime
     if is_dry:
+        call.require(Permission.READ)  # it shows what is stored
         studies = await update_operation.preview(runtime, call.partition, request)
         return await json_response(call, {"studies": studies})
     operation_id = runtime.new_id()

@@ -208,6 +208,24 @@ def test_what_belongs_to_the_host_is_closed_to_callers(secured, issuer, method, 
     assert "code=" not in answer.text
 
 
+def test_what_a_dry_run_shows_needs_the_right_to_read(secured, issuer, secret):
+    body = {
+        "studyInstanceUids": [secret],
+        "changeDataset": {"00100020": {"vr": "LO", "Value": ["x"]}},
+    }
+    path = "/v2/partitions/Secret/studies/$bulkUpdate?dryRun=true"
+    for roles, expected in (
+        (("writer",), 403),
+        (("reader",), 403),
+        (("reader", "writer"), 200),
+        (("radiologyReader", "writer"), 403),
+    ):
+        with caller(secured.url, issuer, *roles) as api:
+            answer = api.post(path, json=body)
+        assert answer.status_code == expected, roles
+        assert (CANARY in answer.text) is (expected == 200)
+
+
 # --- tricks --------------------------------------------------------------------------
 
 
