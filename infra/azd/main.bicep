@@ -21,9 +21,12 @@ param audience string
 @allowed(['public', 'private-data'])
 param network string = 'public'
 
-param dataPartitions bool = false
+// azd hands over texts.
+@allowed(['true', 'false'])
+param dataPartitions string = 'false'
+
 param rolesFile string = 'roles.sample.json'
-param cosmosAutoscaleRU int = 0
+param cosmosAutoscaleRU string = '0'
 
 var tags = { 'azd-env-name': environmentName }
 
@@ -41,9 +44,9 @@ module server '../main.bicep' = {
     authority: authority
     audience: audience
     network: network
-    dataPartitions: dataPartitions
+    dataPartitions: bool(dataPartitions)
     rolesFile: rolesFile
-    cosmosAutoscaleRU: cosmosAutoscaleRU
+    cosmosAutoscaleRU: int(cosmosAutoscaleRU)
     tags: tags
   }
 }

@@ -97,6 +97,16 @@ def test_a_release_has_all_its_parts():
     assert ".parameters.releaseUrl.defaultValue" in text
 
 
+def test_the_button_leads_where_a_browser_may_fetch_the_template():
+    """Addresses of releases have no CORS headers; those of branches have."""
+    text = read("release.yml")
+    [url] = re.findall(r"^ +url=(\S+)", text, re.MULTILINE)
+    host, *_, branch, version, file = url.removeprefix("https://").split("/")
+    assert host == "raw.githubusercontent.com"
+    assert f"git push --quiet origin {branch}" in text
+    assert f'"{version}/{file}"' in text
+
+
 def test_the_template_is_compiled_by_one_version_of_the_compiler():
     versions = re.findall(r"bicep install --version (\S+)", read("ci.yml"))
     versions += re.findall(r"bicep install --version (\S+)", read("release.yml"))
