@@ -208,13 +208,13 @@ module privateNetwork 'modules/network.bicep' = if (hasNetwork) {
     addressPrefix: addressPrefix
     appDelegation: plan == 'flex' ? 'Microsoft.App/environments' : 'Microsoft.Web/serverFarms'
     services: [
-      { name: 'host-blob', resourceId: hostStorage.outputs.id, groupId: 'blob', zone: 'privatelink.blob.${environment().suffixes.storage}' }
-      { name: 'host-queue', resourceId: hostStorage.outputs.id, groupId: 'queue', zone: 'privatelink.queue.${environment().suffixes.storage}' }
-      { name: 'host-table', resourceId: hostStorage.outputs.id, groupId: 'table', zone: 'privatelink.table.${environment().suffixes.storage}' }
-      { name: 'data-blob', resourceId: dataStorage.outputs.id, groupId: 'blob', zone: 'privatelink.blob.${environment().suffixes.storage}' }
-      { name: 'data-table', resourceId: dataStorage.outputs.id, groupId: 'table', zone: 'privatelink.table.${environment().suffixes.storage}' }
-      { name: 'index', resourceId: index.outputs.id, groupId: 'Sql', zone: 'privatelink.documents.azure.com' }
-      { name: 'vault', resourceId: vault.outputs.id, groupId: 'vault', zone: 'privatelink.vaultcore.azure.net' }
+      { name: 'host-blob', serviceId: hostStorage.outputs.id, groupId: 'blob', zone: 'privatelink.blob.${environment().suffixes.storage}' }
+      { name: 'host-queue', serviceId: hostStorage.outputs.id, groupId: 'queue', zone: 'privatelink.queue.${environment().suffixes.storage}' }
+      { name: 'host-table', serviceId: hostStorage.outputs.id, groupId: 'table', zone: 'privatelink.table.${environment().suffixes.storage}' }
+      { name: 'data-blob', serviceId: dataStorage.outputs.id, groupId: 'blob', zone: 'privatelink.blob.${environment().suffixes.storage}' }
+      { name: 'data-table', serviceId: dataStorage.outputs.id, groupId: 'table', zone: 'privatelink.table.${environment().suffixes.storage}' }
+      { name: 'index', serviceId: index.outputs.id, groupId: 'Sql', zone: 'privatelink.documents.azure.com' }
+      { name: 'vault', serviceId: vault.outputs.id, groupId: 'vault', zone: 'privatelink.vaultcore.azure.net' }
     ]
     hasAppZone: network == 'private'
   }

@@ -188,7 +188,7 @@ module endpoint 'endpoint.bicep' = if (isPrivate) {
     location: location
     tags: tags
     subnetId: endpointSubnetId
-    resourceId: site.id
+    serviceId: site.id
     groupId: 'sites'
     zoneId: appZoneId
   }

@@ -4,7 +4,7 @@ param endpointName string
 param location string
 param tags object
 param subnetId string
-param resourceId string
+param serviceId string
 param groupId string
 param zoneId string
 
@@ -18,7 +18,7 @@ resource endpoint 'Microsoft.Network/privateEndpoints@2024-07-01' = {
       {
         name: endpointName
         properties: {
-          privateLinkServiceId: resourceId
+          privateLinkServiceId: serviceId
           groupIds: [groupId]
         }
       }

@@ -9,7 +9,7 @@ param addressPrefix string
 @description('Service that the subnet of the app is given to.')
 param appDelegation string
 
-@description('Of each private endpoint: name, resourceId, groupId, zone.')
+@description('Of each private endpoint: name, serviceId, groupId, zone.')
 param services array
 
 param hasAppZone bool
@@ -96,7 +96,7 @@ module endpoint 'endpoint.bicep' = [
       location: location
       tags: tags
       subnetId: vnet.properties.subnets[1].id
-      resourceId: service.resourceId
+      serviceId: service.serviceId
       groupId: service.groupId
       zoneId: resourceId('Microsoft.Network/privateDnsZones', service.zone)
     }

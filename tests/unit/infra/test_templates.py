@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import yaml
 from bicep.__main__ import INFRA, paths
 from bicep.syntax import (
     File,
@@ -264,3 +265,15 @@ def test_old_instances_never_go_where_they_cannot_be_read():
 def test_the_parameters_of_azd_are_those_of_its_template():
     content = json.loads((INFRA / "azd" / "main.parameters.json").read_text("utf-8"))
     assert set(content["parameters"]) == set(file("azd/main.bicep").named("parameter"))
+
+
+def test_azd_finds_template_code_and_app():
+    content = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    infra = content["infra"]
+    assert (ROOT / infra["path"] / f"{infra['module']}.bicep").is_file()
+    [(name, service)] = content["services"].items()
+    assert (ROOT / service["project"] / "function_app.py").is_file()
+    assert service["host"] == "function"
+    tags = [each.get("'azd-service-name'") for each in objects("modules/app.bicep")]
+    tags += [each.get("azd-service-name") for each in objects("modules/app.bicep")]
+    assert f"'{name}'" in tags
