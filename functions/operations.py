@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -126,6 +127,36 @@ async def resume_reindex(runtime: Runtime, client: Any) -> None:
             await query_tags.release(runtime, operation_id)
 
 
+async def settle(runtime: Runtime, client: Any) -> int:
+    """Ends in the books what ended without doing so itself; how many.
+
+    What was terminated, or was never started because its server died, would be listed
+    as running, and what it was asked to do would be kept.
+
+    Args:
+        runtime: The stores.
+        client: Of Durable Functions.
+    """
+    before = runtime.now() - export_operation.UNSTARTED
+    count = 0
+    for recorded in await operations.unended(runtime, before):
+        found = await find(client, recorded.id)
+        if found is not None and not found.status.ended:
+            continue
+        ended = found or replace(recorded, status=OperationStatus.FAILED)
+        await operations.record(
+            runtime,
+            recorded.id,
+            recorded.type,
+            ended.status,
+            recorded.created.isoformat(),
+            ended.progress,
+        )
+        await export_operation.forget(runtime, recorded.id)
+        count += 1
+    return count
+
+
 async def accepted(call: Call, operation_id: str, *, located: bool) -> Response:
     """202: the operation runs.
 
@@ -163,14 +194,15 @@ async def _asked_for(call: Call) -> Operation:
     """
     text = call.path("operation") or ""
     if _ID.fullmatch(text):
-        found = await _find(call, text.replace("-", "").lower())
+        found = await find(call.client, text.replace("-", "").lower())
         if found is not None:
             return found
     raise NotFound("", code="OperationNotFound")
 
 
-async def _find(call: Call, operation_id: str) -> Operation | None:
-    instance = await call.client.get_status(operation_id, show_input=True)
+async def find(client: Any, operation_id: str) -> Operation | None:
+    """The operation as its orchestration says, or None where there is none."""
+    instance = await client.get_status(operation_id, show_input=True)
     if not instance or instance.name not in _TYPES:
         return None
     type = _TYPES[instance.name]
@@ -250,7 +282,7 @@ async def _current(call: Call, operation: Operation) -> Operation:
     """The operation as it stands now; what has ended stays as it was recorded."""
     if operation.status.ended:
         return operation
-    return await _find(call, operation.id) or operation
+    return await find(call.client, operation.id) or operation
 
 
 def _choice(call: Call, name: str, values: type[E]) -> E | None:

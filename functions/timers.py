@@ -6,6 +6,7 @@ from typing import Any
 
 from azure.durable_functions import OrchestrationRuntimeStatus
 
+from functions.operations import settle
 from services import cleanup, export_operation, operations
 from services.leases import lease
 from services.runtime import Runtime
@@ -72,8 +73,9 @@ async def purge_history(runtime: Runtime, client: Any) -> None:
     async with lease(runtime, "purge-history", PURGE_LEASE) as is_ours:
         if not is_ours:
             return
+        settled = await settle(runtime, client)
         forgotten = await operations.forget(runtime, before)
         await client.purge_instance_history_by(
             _BEGINNING, before, [OrchestrationRuntimeStatus(name) for name in _ENDED]
         )
-        logger.info("forgot %d operations", forgotten)
+        logger.info("forgot %d operations, ended %d", forgotten, settled)

@@ -160,6 +160,21 @@ async def listed(
     return found[offset : offset + limit]
 
 
+async def unended(runtime: Runtime, before: datetime) -> list[Operation]:
+    """Operations begun before whose record does not say that they ended."""
+    found: list[Operation] = []
+    position = 0
+    while True:
+        rows = await runtime.journal.page(
+            KIND, limit=_PAGE, offset=position, oldest_first=True
+        )
+        position += len(rows)
+        old = [row for row in rows if row.at < before]
+        found += [each for each in map(_decoded, old) if not each.status.ended]
+        if len(old) < _PAGE:
+            return found
+
+
 def _decoded(row: JournalRow) -> Operation:
     return Operation(
         id=row.id,

@@ -2,7 +2,8 @@
 
 import dataclasses
 import secrets
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 from data import data_set, file_of, instance
 from pydicom.encaps import encapsulate
@@ -170,6 +171,20 @@ class Client:
 
     def __init__(self):
         self.purged = []
+
+    async def get_status(self, id, show_input=False):
+        """Only `long` has an orchestration, which runs."""
+        del show_input
+        if id != "long":
+            return None
+        return SimpleNamespace(
+            name="BulkUpdate",
+            runtime_status=SimpleNamespace(name="Running"),
+            input_={"created": datetime.now(UTC).isoformat()},
+            output=None,
+            custom_status={"percent": 1},
+            last_updated_time=datetime.now(UTC),
+        )
 
     async def purge_instance_history_by(self, since, until, statuses):
         self.purged.append((since, until, {status.name for status in statuses}))
