@@ -14,6 +14,8 @@ JSON = "application/json"
 _DATA_SETS = {"type": "array", "items": ref("DataSet")}
 _BINARY = {"type": "string", "format": "binary"}
 _NOTHING = {"description": "Nothing was found."}
+_UNKNOWN = {"description": "There is no such operation."}
+_REFUSED = {"description": "The client does not accept DICOM JSON."}
 _NOT_MODIFIED = {"description": "The client has this version already."}
 
 
@@ -34,6 +36,7 @@ def _store(_route: Route, _version: str) -> Object:
             "200": answer("All instances were stored."),
             "202": answer("Some were refused, or stored with warnings."),
             "204": {"description": "There were no instances."},
+            "406": _REFUSED,
             "409": answer("No instance was stored."),
         },
     }
@@ -57,6 +60,7 @@ def _search(route: Route, _version: str) -> Object:
         "responses": {
             "200": content(DICOM_JSON, _DATA_SETS, "The results, newest first."),
             "204": _NOTHING,
+            "406": _REFUSED,
         },
     }
 
@@ -97,6 +101,7 @@ def _retrieve_metadata(_route: Route, _version: str) -> Object:
         "responses": {
             "200": content(DICOM_JSON, _DATA_SETS, "One data set per instance."),
             "304": _NOT_MODIFIED,
+            "406": _REFUSED,
         },
     }
 
@@ -239,6 +244,7 @@ def _read_operation(_route: Route, _version: str) -> Object:
         "responses": {
             "200": content(JSON, ref("Operation"), "It has ended."),
             "202": content(JSON, ref("Operation"), "It is under way."),
+            "404": _UNKNOWN,
         },
     }
 
@@ -264,7 +270,7 @@ def _list_operations(_route: Route, _version: str) -> Object:
 def _cancel_operation(_route: Route, _version: str) -> Object:
     return {
         "summary": "Cancel an operation at its next step",
-        "responses": {"202": _STARTED},
+        "responses": {"202": _STARTED, "404": _UNKNOWN},
     }
 
 
