@@ -48,7 +48,7 @@ SERIES_KEYS = {
     "PerformedProcedureStepStartDate": "19000101",
     "ManufacturerModelName": "nothing",
 }
-INSTANCE_KEYS = {"SOPInstanceUID": "1.2.404"}
+INSTANCE_KEYS = {"SOPInstanceUID": "1.2.404", "SOPClassUID": "1.2.404"}
 KEYS = STUDY_KEYS | SERIES_KEYS | INSTANCE_KEYS
 RESOURCES = {
     "studies": STUDY_KEYS,
@@ -534,13 +534,14 @@ def test_all_core_attributes_can_be_searched_by(api, version):
         "ManufacturerModelName": ("00081090", f"Model {text}"),
     }
     one = made(**{keyword: value for keyword, (_, value) in values.items()})
-    other = made()
+    other = made(SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
     store(api, one, other)
     values["StudyInstanceUID"] = (STUDY_UID, one.study)
     values["SeriesInstanceUID"] = (SERIES_UID, one.series)
     values["SOPInstanceUID"] = (SOP_UID, one.sop)
+    values["SOPClassUID"] = ("00080016", "1.2.840.10008.5.1.4.1.1.2")
     values["ModalitiesInStudy"] = ("00080061", "MG")
-    assert len(values) == 14
+    assert len(values) == 15
     for keyword, (tag, value) in values.items():
         for key in (keyword, tag):
             path = f"/{version}/instances?{key}={quote(value)}"

@@ -5,6 +5,7 @@ import pytest
 from pydicom.uid import AllTransferSyntaxes
 
 from dicomweb import attributes
+from dicomweb.query_tags import Level
 from dicomweb.store_response import FailureReason, WarningReason
 from dicomweb.transcoding import EXPLICIT_LITTLE, TARGETS, can_transcode
 
@@ -52,3 +53,30 @@ def test_the_attributes_that_version_1_refuses_for_are_those_it_searches_by():
     )
     searched = {one.keyword for one in attributes.CORE if not one.computed}
     assert set(re.split(", | and ", line)) == searched
+
+
+LEVELS = ("study", "series", "instance")
+DEFAULTS = {
+    1: (attributes.STUDY_V1, attributes.SERIES_V1, attributes.INSTANCE_V1),
+    2: (attributes.STUDY_V2, attributes.SERIES_V2, attributes.INSTANCE_V2),
+}
+ALL = (attributes.STUDY_ALL, attributes.SERIES_ALL, attributes.INSTANCE_ALL)
+
+
+def keywords(tags):
+    return [attributes.keyword_of(tag) for tag in tags]
+
+
+@pytest.mark.parametrize("version", PAGES)
+def test_the_attributes_of_searches_are_those_of_the_code(version):
+    page = PAGES[version].read_text()
+    for level, default, every in zip(LEVELS, DEFAULTS[version], ALL, strict=True):
+        [searched] = re.findall(rf"^\| {level} \| ([^|]*) \|$", page, re.MULTILINE)
+        of_level = [one for one in attributes.CORE if one.level is Level[level.upper()]]
+        assert searched.split(", ") == [one.keyword for one in of_level]
+        [(shown, more)] = re.findall(
+            rf"^\| {level} \| ([A-Z][^|]*) \| ([^|]*) \|$", page, re.MULTILINE
+        )
+        assert shown.split(", ") == keywords(default)
+        rest = [tag for tag in every if tag not in default]
+        assert more.split(", ") == (keywords(rest) or ["none"])
