@@ -103,6 +103,9 @@ param rolesFile string = 'roles.sample.json'
 @description('Origins whose pages may call the API, comma separated.')
 param corsOrigins string = ''
 
+@description('Address under which clients reach the server, where a domain or a proxy of yours is in front; empty: that of the app.')
+param publicUrl string = ''
+
 @description('Further app settings, DICOM_... names only; docs/settings.md lists them. No secrets.')
 param extraSettings object = {}
 
@@ -258,6 +261,9 @@ module app 'modules/app.bicep' = {
         DICOM_KEY_VAULT: vault.outputs.url
         DICOM_DATA_PARTITIONS: string(dataPartitions)
         DICOM_CORS_ORIGINS: corsOrigins
+        // Nobody's headers say where we are; the front end of Azure says who calls.
+        DICOM_PUBLIC_URL: empty(publicUrl) ? 'https://${appName}.azurewebsites.net' : publicUrl
+        DICOM_TRUST_FORWARDED: 'true'
         DICOM_ROLES_FILE: rolesFile
         // Azure's front end ends TLS and says so; only it reaches the app.
         DICOM_TRUST_FORWARDED: 'true'

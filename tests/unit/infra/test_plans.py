@@ -144,6 +144,15 @@ def test_further_settings_cannot_open_the_server():
     assert settings["DICOM_RATE_LIMIT"] == "9"
 
 
+def test_urls_follow_no_header_that_a_client_may_write():
+    settings, *_ = site()
+    url = "https://func-dicom-abcdefghijklm.azurewebsites.net"
+    assert settings["DICOM_PUBLIC_URL"] == url
+    assert settings["DICOM_TRUST_FORWARDED"] == "true"
+    settings, *_ = site(publicUrl="https://dicom.hospital.example")
+    assert settings["DICOM_PUBLIC_URL"] == "https://dicom.hospital.example"
+
+
 def evaluated(module, **parameters):
     """The parameters that main.bicep gives a module."""
     given = {"authority": "https://login.example", "audience": "api://x", **parameters}

@@ -109,6 +109,7 @@ def test_the_server_starts_with_the_settings_of_the_template():
         if name.startswith("DICOM_")
     }
     values |= {"DICOM_DATA_PARTITIONS": "False", "DICOM_CORS_ORIGINS": ""}
+    values["DICOM_PUBLIC_URL"] = "https://x.example"
     azure = {"WEBSITE_INSTANCE_ID": "1"}
     settings = Settings.from_environment(values | azure)
     assert settings.security
