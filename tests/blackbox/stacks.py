@@ -5,7 +5,7 @@ in Azure; otherwise each has a folder. Every data folder stands for a store of i
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,31 @@ def stack() -> Iterator[SettingsOf]:
 
 def _embedded(folder: Path) -> dict[str, str]:
     return {"DICOM_DATA": str(folder / "dicom")}
+
+
+def lose_file(settings: Mapping[str, str], sop_instance_uid: str) -> None:
+    """Takes away the one file of an instance behind a server's back.
+
+    Args:
+        settings: Those that the server was started with.
+        sop_instance_uid: Of the instance.
+    """
+    if STACK == "embedded":
+        folder = Path(settings["DICOM_DATA"]) / "blobs"
+        [file] = folder.rglob(f"*{sop_instance_uid}_*.dcm")
+        file.unlink()
+        return
+    from azure.storage.blob import ContainerClient
+
+    with ContainerClient.from_connection_string(
+        settings["DICOM_BLOB_CONNECTION"], settings["DICOM_BLOB_CONTAINER"]
+    ) as container:
+        [name] = [
+            blob.name
+            for blob in container.list_blobs()
+            if f"{sop_instance_uid}_" in blob.name
+        ]
+        container.delete_blob(name)
 
 
 class _Emulated:
