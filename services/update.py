@@ -10,14 +10,12 @@ Source: design decision 4.7; api rules of $bulkUpdate.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from dicomweb import dataset_json, update
 from dicomweb.errors import (
     Conflict,
     InvalidRequest,
@@ -27,11 +25,10 @@ from dicomweb.errors import (
 from dicomweb.identifiers import Partition
 from dicomweb.query_tags import Level, QueryTag
 from services import documents as doc
-from services import retrieve
+from services.new_versions import with_new_version
 from services.runtime import Runtime
 from services.study_commits import StudyState, copied, guards, next_revision
 from services.tag_registry import Registry
-from services.workers import ALONE
 from stores import containers
 from stores.ports import (
     BINARY_FIELDS,
@@ -49,8 +46,6 @@ from stores.ports import (
 )
 
 PAGE = 25
-WHOLE_FILE_BYTES = 4 * 1024 * 1024
-LARGE_VALUE_BYTES = 64 * 1024
 MAX_INSTANCES = 8000
 MAX_SERIES = 60
 STAGED_AT_ONCE = 5
@@ -229,7 +224,14 @@ async def stage(job: Job, after: str | None) -> Staged:
     async def one(index: int, row: Document) -> Operation | str:
         async with gate:
             try:
-                staged = await _stage_instance(job, row, reservation.first + index)
+                staged = await with_new_version(
+                    job.runtime,
+                    job.pk,
+                    row,
+                    reservation.first + index,
+                    job.id,
+                    job.change,
+                )
             except BlobMissing:
                 return f"{row['u'][1]}/{row['u'][2]}: The stored file is missing."
             except (InvalidRequest, MalformedInstance) as error:
@@ -271,92 +273,6 @@ def _size_of(document: Document) -> int:
     binary = sum(len(document.get(name, b"")) for name in BINARY_FIELDS)
     plain = {k: v for k, v in document.items() if k not in BINARY_FIELDS}
     return len(orjson.dumps(plain)) + binary * 4 // 3
-
-
-async def _stage_instance(job: Job, row: Document, watermark: int) -> Document:
-    """The document with `next`, its blobs stored."""
-    runtime = job.runtime
-    current = await retrieve.with_metadata(runtime, job.pk, row)
-    old_name = doc.current_blob_name(job.pk, row)
-    name = doc.blob_name(job.pk, row["id"], watermark, row["ow"])
-    header = await runtime.blobs.read_range(old_name, 0, _header_bytes(current))
-    needed = ALONE if current.get("defl") else 2 * len(header)
-    rewritten = await runtime.workers.run(needed, update.rewrite, header, job.change)
-    size = len(rewritten.head) + row["len"] - rewritten.offset
-    sha = None
-    if rewritten.offset >= row["len"]:
-        sha = hashlib.sha256(rewritten.head).hexdigest()
-        await runtime.blobs.put([(name, BytesSource(rewritten.head))])
-    else:
-        await runtime.blobs.splice(name, rewritten.head, old_name, rewritten.offset)
-    version = _new_metadata(job, current, rewritten)
-    for blob, data in doc.move_large_fields(name, version):
-        await runtime.blobs.put([(blob, BytesSource(data))])
-    staged = {
-        "job": job.id,
-        "w": watermark,
-        "len": size,
-        "sha": sha,
-        "a": version["a"],
-        "m": version.get("m"),
-        "b": version.get("b", []),
-        "mb": bool(version.get("mb")),
-    }
-    document = {k: v for k, v in row.items() if k not in {"_etag", "pk", "zn"}}
-    document["next"] = staged
-    if "z" in version:
-        document["zn"] = version["z"]
-    return document
-
-
-def _header_bytes(row: Document) -> int:
-    """How much of the file has every element that may change."""
-    length: int = row["len"]
-    if row.get("defl") or length <= WHOLE_FILE_BYTES:
-        return length
-    large: list[int] = [
-        offset
-        for path, _vr, offset, size in row.get("b", ())
-        if size >= LARGE_VALUE_BYTES and path[:8] > "00403001"
-    ]
-    return min([length, *large])
-
-
-def _new_metadata(job: Job, current: Document, rewritten: update.Rewritten) -> Document:
-    """`m`, `z`, `b` and `a` of the new version."""
-    study, series, sop = current["u"]
-    elements = retrieve.metadata_object(current, "")
-    _shorten_uris(elements)
-    for tag, element in job.change.items():
-        if element is None:
-            elements.pop(tag, None)
-        else:
-            elements[tag] = dict(element)
-    elements = dict(sorted(elements.items()))
-    metadata = dataset_json.encode(
-        elements, f"/studies/{study}/series/{series}/instances/{sop}/bulkdata/"
-    )
-    bulk = [
-        [path, vr, rewritten.moved(offset), length]
-        for path, vr, offset, length in current.get("b", ())
-    ]
-    return {
-        "m": metadata.to_json(),
-        "z": metadata.data,
-        "b": bulk,
-        "a": doc.level_elements(elements, current["a"]),
-    }
-
-
-def _shorten_uris(elements: dict[str, Any]) -> None:
-    """Makes each BulkDataURI the path it was before it was stored."""
-    for element in elements.values():
-        uri = element.get("BulkDataURI")
-        if uri is not None:
-            element["BulkDataURI"] = uri.split("/bulkdata/", 1)[1]
-        elif element.get("vr") == "SQ":
-            for item in element.get("Value", ()):
-                _shorten_uris(item)
 
 
 # --- making it current ---------------------------------------------------------------

@@ -67,7 +67,7 @@ async def fold_all(job):
         after = await update.fold(job, after)
 
 
-async def read(runtime, study, *, original=False):
+async def read_all(runtime, study, *, original=False):
     found = await retrieve.files(runtime, Scope(HERE, study), "*", original=original)
     return {
         file.sop_instance_uid: b"".join(
@@ -103,22 +103,22 @@ async def test_every_reader_sees_the_old_study_until_the_flip_and_the_new_after(
     await update.begin(job)
     await stage_all(job)
     assert await names_in_metadata(runtime, uid) == {"Old^Name"}
-    assert set((await read(runtime, uid)).values()) == set(files)
+    assert set((await read_all(runtime, uid)).values()) == set(files)
     assert await update.flip(job) == 30
     assert await names_in_metadata(runtime, uid) == {"New^Name^Of^Patient"}
-    before_fold = await read(runtime, uid)
-    assert set((await read(runtime, uid, original=True)).values()) == set(files)
+    before_fold = await read_all(runtime, uid)
+    assert set((await read_all(runtime, uid, original=True)).values()) == set(files)
     assert await names_in_metadata(runtime, uid, original=True) == {"Old^Name"}
     await fold_all(job)
     await update.finish(job)
-    assert await read(runtime, uid) == before_fold
+    assert await read_all(runtime, uid) == before_fold
     for file in before_fold.values():
         ds = pydicom.dcmread(io.BytesIO(file))
         assert ds.PatientName == "New^Name^Of^Patient"
         assert ds.PatientID == "NEW-ID"
         assert ds.PatientAge == "045Y"
         assert ds.StudyDescription == "Chest"
-    assert set((await read(runtime, uid, original=True)).values()) == set(files)
+    assert set((await read_all(runtime, uid, original=True)).values()) == set(files)
     assert await names_in_metadata(runtime, uid, original=True) == {"Old^Name"}
 
 
@@ -147,7 +147,7 @@ async def test_a_second_update_keeps_the_first_original_and_drops_the_one_betwee
     second = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Third"}]}}
     await run(job_of(runtime, uid, "b" * 32, second))
     assert await names_in_metadata(runtime, uid) == {"Third"}
-    assert set((await read(runtime, uid, original=True)).values()) == set(files)
+    assert set((await read_all(runtime, uid, original=True)).values()) == set(files)
     names = [b.name async for b in runtime.blobs.list("") if b.name.endswith(".dcm")]
     assert len(names) == 60
 
@@ -158,7 +158,7 @@ async def test_an_abandoned_update_leaves_nothing_behind(runtime, study):
     await update.begin(job)
     await stage_all(job)
     await update.abandon(job)
-    assert set((await read(runtime, uid)).values()) == set(files)
+    assert set((await read_all(runtime, uid)).values()) == set(files)
     names = [b.name async for b in runtime.blobs.list("")]
     assert len(names) == 30
     await run(job_of(runtime, uid, "c" * 32))
@@ -197,6 +197,44 @@ async def test_a_deflated_file_keeps_its_frames(runtime):
     short = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "A"}]}}
     await run(job_of(runtime, ds.StudyInstanceUID, change=short))
     assert await frame() == before == ds.PixelData
+
+
+async def test_of_a_large_file_only_the_header_is_read(runtime, monkeypatch):
+    uid = "1.2.826.0.1.79"
+    pixels = bytes(range(256)) * 256 * 100
+    file = instance(
+        StudyInstanceUID=uid,
+        Rows=1280,
+        Columns=1280,
+        NumberOfFrames=2,
+        BitsAllocated=16,
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        PixelRepresentation=0,
+        PixelData=pixels,
+    )
+    await put(runtime, file)
+    read = []
+    read_range = runtime.blobs.read_range
+
+    async def counted(name, offset, length):
+        read.append(length)
+        return await read_range(name, offset, length)
+
+    monkeypatch.setattr(runtime.blobs, "read_range", counted)
+    await run(job_of(runtime, uid))
+    assert sum(read) < 10_000
+    monkeypatch.undo()
+    [new] = (await read_all(runtime, uid)).values()
+    ds = pydicom.dcmread(io.BytesIO(new))
+    assert (ds.PatientID, ds.PixelData) == ("NEW-ID", pixels)
+    [old] = (await read_all(runtime, uid, original=True)).values()
+    assert old == file
+    scope = Scope(HERE, uid, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    bulk = await retrieve.bulk_data(runtime, scope, "7FE00010")
+    value = [bytes(c) async for c in retrieve.read_bulk_data(
+        runtime, bulk, 0, bulk.size_bytes)]  # fmt: skip
+    assert b"".join(value) == pixels
 
 
 async def test_series_beyond_one_commit_follow(runtime, monkeypatch):
@@ -276,7 +314,7 @@ async def test_real_files_keep_every_other_element_and_their_pixels(runtime, nam
     ds = pydicom.dcmread(io.BytesIO(file))
     await put(runtime, file)
     await run(job_of(runtime, ds.StudyInstanceUID))
-    (new,) = (await read(runtime, ds.StudyInstanceUID)).values()
+    (new,) = (await read_all(runtime, ds.StudyInstanceUID)).values()
     changed = pydicom.dcmread(io.BytesIO(new))
     for tag, element in CHANGE.items():
         del element
