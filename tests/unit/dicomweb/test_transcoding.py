@@ -22,8 +22,12 @@ from dicomweb.transcoding import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
     can_transcode,
+    check_image,
+    decodes,
+    reversed_words,
     transcode_frame,
     transcode_instance,
+    word_bytes,
 )
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -693,3 +697,61 @@ def test_a_jpeg_2000_file_holds_an_offset_table_and_one_fragment_a_frame():
         page.tobytes() for page in stacked
     ]
     assert result.PixelData[4:8] == struct.pack("<I", 8)
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "bits", "expected"),
+    [
+        ("7FE00010", "OW", 8, 2),
+        ("7FE00010", "OW", 16, 2),
+        ("7FE00010", "OW", 32, 4),
+        ("7FE00010", "OB", 8, 1),
+        ("00281201", "OW", 32, 2),
+        ("7FE00008", "OF", 32, 4),
+        ("7FE00009", "OD", 64, 8),
+        ("00420011", "OB", 16, 1),
+        ("00091001", "UN", 16, 1),
+    ],
+)
+def test_words_have_the_length_that_byte_order_is_about(tag, vr, bits, expected):
+    assert word_bytes(tag, vr, bits) == expected
+
+
+def test_words_are_reversed_where_they_fill_the_value():
+    assert reversed_words(b"abcd", 1) == b"abcd"
+    assert reversed_words(b"abcd", 2) == b"badc"
+    assert reversed_words(b"abcd", 4) == b"dcba"
+    assert reversed_words(b"abc", 2) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        (IMPLICIT_LITTLE, EXPLICIT_LITTLE, False),
+        (EXPLICIT_BIG, EXPLICIT_LITTLE, False),
+        (EXPLICIT_LITTLE, EXPLICIT_LITTLE, False),
+        (JPEG_2000_LOSSLESS, JPEG_2000_LOSSLESS, False),
+        (EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, True),
+        (RLE, EXPLICIT_LITTLE, True),
+        (JPEG_BASELINE, JPEG_2000_LOSSLESS, True),
+    ],
+)
+def test_pixels_are_decoded_only_where_they_must(source, target, expected):
+    assert decodes(source, target) is expected
+
+
+def test_an_image_that_its_description_rules_out_is_refused_beforehand():
+    grey = description_of(GREY)
+    mask = replace(grey, bits_allocated=1, bits_stored=1, high_bit=0)
+    many = replace(grey, number_of_frames=1 << 20)
+    for target in TARGETS:
+        check_image(grey, target)
+        for unsuited in (mask, many):
+            with pytest.raises(NotAcceptable):
+                check_image(unsuited, target)
+        with pytest.raises(NotAcceptable):
+            check_image(grey, target, max_bytes=grey.decoded_bytes - 1)
+    deep = replace(grey, bits_allocated=32, bits_stored=32, high_bit=31)
+    check_image(deep, EXPLICIT_LITTLE)
+    with pytest.raises(NotAcceptable, match="24 bits"):
+        check_image(deep, JPEG_2000_LOSSLESS)
