@@ -203,6 +203,16 @@ def test_offset_is_0_or_more(api, offset, version):
     assert answer.text.startswith("The query parameter 'Offset' is invalid.")
 
 
+@covers("8.2.2", "8.8.2")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_offset_ends_where_cursors_have_to_go_on(api, version):
+    path = f"/{version}/studies?PatientID={token()}"
+    assert api.read(f"{path}&offset=10000").status_code == 204
+    answer = api.read(f"{path}&offset=10001")
+    assert answer.status_code == 400
+    assert "between 0 and 10000" in answer.text
+
+
 @covers("8.2.3")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_fuzzymatching_is_a_boolean_and_only_concerns_names(api, version):
