@@ -14,7 +14,7 @@ from dicomweb.errors import Conflict
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
-from services import changes, delete, retrieve, search, store, update
+from services import changes, delete, , retrieve, search, store, update
 from services.retrieve import Scope
 
 HERE = Partition("Microsoft.Default")
@@ -231,8 +231,8 @@ async def test_of_a_large_file_only_the_header_is_read(runtime, monkeypatch):
     [old] = (await read_all(runtime, uid, original=True)).values()
     assert old == file
     scope = Scope(HERE, uid, ds.SeriesInstanceUID, ds.SOPInstanceUID)
-    bulk = await retrieve.bulk_data(runtime, scope, "7FE00010")
-    value = [bytes(c) async for c in retrieve.read_bulk_data(
+    bulk = await .bulk_data(runtime, scope, "7FE00010")
+    value = [bytes(c) async for c in .read_bulk_data(
         runtime, bulk, 0, bulk.size_bytes)]  # fmt: skip
     assert b"".join(value) == pixels
 
