@@ -104,6 +104,7 @@ def _new_metadata(current: Document, rewritten: Rewritten, change: Change) -> Do
     bulk = [
         [path, vr, rewritten.moved(offset), length]
         for path, vr, offset, length in current.get("b", ())
+        if path[:8] not in change
     ]
     return {
         "m": metadata.to_json(),

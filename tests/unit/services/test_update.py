@@ -14,7 +14,7 @@ from dicomweb.errors import Conflict
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
-from services import changes, delete, , retrieve, search, store, update
+from services import bulk_data, changes, delete, retrieve, search, store, update
 from services.retrieve import Scope
 
 HERE = Partition("Microsoft.Default")
@@ -231,10 +231,23 @@ async def test_of_a_large_file_only_the_header_is_read(runtime, monkeypatch):
     [old] = (await read_all(runtime, uid, original=True)).values()
     assert old == file
     scope = Scope(HERE, uid, ds.SeriesInstanceUID, ds.SOPInstanceUID)
-    bulk = await .bulk_data(runtime, scope, "7FE00010")
-    value = [bytes(c) async for c in .read_bulk_data(
-        runtime, bulk, 0, bulk.size_bytes)]  # fmt: skip
+    bulk = await bulk_data.find(runtime, scope, "7FE00010", "*")
+    value = [bytes(c) async for c in bulk_data.read(runtime, bulk, 0, len(pixels))]
     assert b"".join(value) == pixels
+
+
+async def test_a_text_that_was_bulk_data_is_so_no_more(runtime):
+    uid = "1.2.826.0.1.80"
+    file = instance(StudyInstanceUID=uid, PatientComments="x" * (2 << 20))
+    await put(runtime, file)
+    change = {"00104000": {"vr": "LT", "Value": ["short"]}}
+    await run(job_of(runtime, uid, change=change))
+    answer = await retrieve.metadata(runtime, Scope(HERE, uid))
+    [row] = await retrieve.filled(runtime, Scope(HERE, uid).pk, answer.documents)
+    assert retrieve.metadata_object(row, "")["00104000"] == change["00104000"]
+    assert "00104000" not in {path for path, *_ in row["b"]}
+    [new] = (await read_all(runtime, uid)).values()
+    assert pydicom.dcmread(io.BytesIO(new)).PatientComments == "short"
 
 
 async def test_series_beyond_one_commit_follow(runtime, monkeypatch):
