@@ -6,8 +6,9 @@ from pathlib import Path
 import orjson
 import pydicom
 import pytest
-from data import instance
+from data import data_set, file_of, instance
 from pydicom.data import get_testdata_file
+from pydicom.uid import ImplicitVRLittleEndian
 
 from dicomweb import update as rules
 from dicomweb.errors import Conflict
@@ -238,7 +239,8 @@ async def test_of_a_large_file_only_the_header_is_read(runtime, monkeypatch):
 
 async def test_a_text_that_was_bulk_data_is_so_no_more(runtime):
     uid = "1.2.826.0.1.80"
-    file = instance(StudyInstanceUID=uid, PatientComments="x" * (2 << 20))
+    dataset = data_set(StudyInstanceUID=uid, PatientComments="x" * (2 << 20))
+    file = file_of(dataset, transfer_syntax=ImplicitVRLittleEndian)
     await put(runtime, file)
     change = {"00104000": {"vr": "LT", "Value": ["short"]}}
     await run(job_of(runtime, uid, change=change))
