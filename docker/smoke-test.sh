@@ -6,7 +6,7 @@ set -euo pipefail
 cd -- "$(dirname -- "$0")/.."
 overlay=${1:-}
 files=(--file docker/compose.yaml)
-base=http://127.0.0.1:8080
+base=${BASE:-http://127.0.0.1:8080}
 partition=
 case $overlay in
   '') ;;

@@ -6,23 +6,26 @@ set -euo pipefail
 usage() {
   cat <<'END'
 Usage: create-app-registration.sh --name NAME [--roles FILE] [--redirect URL]
+                                  [--allow-cli yes]
 
   --name NAME      display name of the application
   --roles FILE     roles file; default: roles.sample.json of this repository
   --redirect URL   page of a browser client that may sign in, such as
                    https://HOST/viewer/callback
+  --allow-cli yes  people with a role may get tokens with the Azure CLI, unasked
 
 Prints the values for the parameters authority and audience.
 Needs the Azure CLI, signed in as somebody who may register applications, and Python 3.
 END
 }
 
-name='' redirect='' roles=$(dirname -- "$0")/../../roles.sample.json
+name='' redirect='' allow_cli=no roles=$(dirname -- "$0")/../../roles.sample.json
 while [ $# -gt 0 ]; do
   case $1 in
     --name) name=${2:?} ;;
     --roles) roles=${2:?} ;;
     --redirect) redirect=${2:?} ;;
+    --allow-cli) allow_cli=${2:?} ;;
     *)
       usage >&2
       exit 2
@@ -77,6 +80,13 @@ if [ -n "$redirect" ]; then
 fi
 az rest --method PATCH --url "https://graph.microsoft.com/v1.0/applications/$object" \
   --headers Content-Type=application/json --body "$body}"
+if [ "$allow_cli" = yes ]; then
+  # The id of the Azure CLI is the same everywhere. The permission must be there first.
+  az rest --method PATCH --url "https://graph.microsoft.com/v1.0/applications/$object" \
+    --headers Content-Type=application/json --body '{"api": {"preAuthorizedApplications": [{
+    "appId": "04b07795-8ddb-461a-bbee-02f9e1bf7b46",
+    "delegatedPermissionIds": ["'"$scope"'"]}]}}'
+fi
 
 if [ -z "$(az ad sp list --filter "appId eq '$app'" --query '[0].id' --output tsv)" ]; then
   az ad sp create --id "$app" --output none

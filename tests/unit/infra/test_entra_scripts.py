@@ -103,6 +103,19 @@ def test_running_it_again_makes_no_second_application(run):
     assert json.loads(option(rest, "--body"))["spa"] == {"redirectUris": [redirect]}
 
 
+def test_the_azure_cli_may_get_tokens_only_when_asked_for(run):
+    ended, calls = run(
+        "create-app-registration.sh", "--name", "dicom", "--allow-cli", "yes",
+        answers=NEW,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    first, second = [call for call in calls if call[0] == "rest"]
+    [scope] = json.loads(option(first, "--body"))["api"]["oauth2PermissionScopes"]
+    api = json.loads(option(second, "--body"))["api"]
+    [allowed] = api["preAuthorizedApplications"]
+    assert allowed["delegatedPermissionIds"] == [scope["id"]]
+
+
 ASSIGN = [
     (["ad", "app", "list"], "app-1"),
     (["ad", "sp", "show", "--id", "app-1", "--query", "id"], "principal-1"),
