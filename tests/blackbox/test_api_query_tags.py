@@ -269,27 +269,34 @@ def test_without_operations_no_tag_is_added_and_all_else_answers(serve):
 @covers("11.1.8", "11.3.1", "8.2.15", "11.2.1", "12.1", "12.5", "1.3.7")
 def test_while_tags_are_brought_in_no_others_are_added_and_none_is_searched_by(busy):
     first = busy.post(new_tag(NAME, "study"))
-    second = busy.post({"path": "no check comes before this one", "level": "study"})
-    entry, running = busy.entry(AGE), busy.api.get(first.headers["location"])
-    search = busy.api.read(f"/v2/studies?{NAME}=017Y")
+    id = first.json()["id"]
+    nothing = {"path": "no check comes before this one", "level": "study"}
+    seconds = {version: busy.post(nothing, version=version) for version in VERSIONS}
+    running = {v: busy.api.get(f"/{v}/operations/{id}") for v in VERSIONS}
+    searches = [busy.api.read(f"/{v}/studies?{NAME}=017Y") for v in VERSIONS]
+    entry = busy.entry(AGE)
     late = made(PatientAge="777Y")
     stored = busy.api.store(late.file)
 
-    id = first.json()["id"]
-    assert second.status_code == 409
-    assert (
-        second.text == f"There is already an active re-index operation with ID '{id}'."
-    )
-    assert second.headers["location"] == first.headers["location"]
-    assert second.headers["content-type"].startswith("text/plain")
+    base = str(busy.api.base_url).rstrip("/")
+    for version in VERSIONS:
+        location = f"{base}/{version}/operations/{id}"
+        second, state = seconds[version], running[version]
+        assert second.status_code == 409
+        assert second.text == (
+            f"There is already an active re-index operation with ID '{id}'."
+        )
+        assert second.headers["location"] == location
+        assert second.headers["content-type"].startswith("text/plain")
+        assert state.status_code == 202
+        assert state.headers["location"] == location
+        assert state.json()["status"] in {"notStarted", "running"}
+        assert 0 <= state.json()["percentComplete"] <= 100
     assert entry["status"] == "adding"
     assert entry["operation"] == {"id": id, "href": first.json()["href"]}
-    assert running.status_code == 202
-    assert running.headers["location"] == first.headers["location"]
-    assert running.json()["status"] in {"notStarted", "running"}
-    assert 0 <= running.json()["percentComplete"] <= 100
-    assert search.status_code == 400
-    assert f"AttributeId {NAME} is not queryable.  If" in search.text
+    for search in searches:
+        assert search.status_code == 400
+        assert f"AttributeId {NAME} is not queryable.  If" in search.text
     assert stored.status_code == 200
 
     assert busy.end_of(id)["percentComplete"] == 100
