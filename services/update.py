@@ -50,6 +50,7 @@ MAX_INSTANCES = 8000
 MAX_SERIES = 60
 STAGED_AT_ONCE = 5
 COMMIT_BYTES = 1_000_000
+STRICT_TRIES = 20
 _TRIES = 100
 _FIELDS = (
     *("t", "k", "sk", "w", "ow", "se", "u", "ts", "len", "sha", "at", "nf", "a", "f"),
@@ -286,7 +287,7 @@ async def flip(job: Job) -> int:
         StoreUnavailable: Too many other writers.
     """
     registry = await job.runtime.tags.read()
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
         if study is None or study.get("job") != job.id:
             raise Conflict("The study was deleted while it was updated.")
@@ -295,7 +296,8 @@ async def flip(job: Job) -> int:
             raise _too_large()
         if not entries:
             return folded
-        turn = _Turn(job, registry, entries, study["rev"])
+        revision = study["rev"] if attempt < STRICT_TRIES else None
+        turn = _Turn(job, registry, entries, revision)
         if study.get("flipped") == job.id or await turn.make():
             await turn.finish_series()
             await job.runtime.publisher.settled(job.pk)
@@ -308,7 +310,11 @@ class _Turn:
     """The moment at which staged versions become current."""
 
     def __init__(
-        self, job: Job, registry: Registry, entries: list[list[Any]], revision: int
+        self,
+        job: Job,
+        registry: Registry,
+        entries: list[list[Any]],
+        revision: int | None,
     ) -> None:
         """What is to become current.
 
@@ -316,7 +322,9 @@ class _Turn:
             job: Whose.
             registry: Of the query tags.
             entries: Of the event.
-            revision: Of the study at which these are all that is staged.
+            revision: Of the study at which these are all that is staged; None to take
+                any, under a stream of stores. An instance that is deleted at the same
+                moment then has an entry in the change feed, which says that it is gone.
         """
         self._job = job
         self._registry = registry
@@ -330,7 +338,9 @@ class _Turn:
         ids = self._series[:MAX_SERIES]
 
         def change(study: Document, state: StudyState) -> list[Operation] | None:
-            if study["rev"] != self._revision:
+            if self._revision not in {None, study["rev"]}:
+                return None
+            if study.get("job") != self._job.id:
                 return None
             study["flipped"] = self._job.id
             study["w"] = max(study["w"], self._newest)

@@ -453,6 +453,19 @@ def test_without_partitions_a_partition_in_the_path_is_400(api):
     assert update(api, "1.2.3", path=path).status_code == 400
 
 
+@covers("14.12")
+def test_what_is_changed_is_in_no_durable_history_and_no_log(server, api, study):
+    canary = "Canary^Of^Update"
+    change = {NAME: {"vr": "PN", "Value": [{"Alphabetic": canary}]}}
+    operation = ended(api, update(api, study[0].study, change=change))
+    assert name_of(api, f"/v2{study[0].study_path}") == {canary}
+    assert canary not in str(operation)
+    assert canary not in server.log()
+    durable = [path for path in (server.data / "host").rglob("*") if path.is_file()]
+    assert any("durable" in path.name for path in durable)
+    assert not [path for path in durable if canary.encode() in path.read_bytes()]
+
+
 # --- decisions of ours -----------------------------------------------------------------
 
 

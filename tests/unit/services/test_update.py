@@ -1,5 +1,6 @@
 """Bulk update of a study: staged, flipped at once, folded, original kept."""
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -264,6 +265,34 @@ async def test_series_beyond_one_commit_follow(runtime, monkeypatch):
                   query_tags=())  # fmt: skip
     rows = (await search.search(runtime, HERE, query, "")).rows
     assert [row["00100020"]["Value"] for row in rows] == [["NEW-ID"]] * 5
+
+
+@pytest.mark.parametrize("strict", [20, 0])
+async def test_stores_into_the_study_go_on_meanwhile(
+    runtime, study, monkeypatch, strict
+):
+    monkeypatch.setattr(update, "STRICT_TRIES", strict)
+    uid, files = study
+    added = []
+    stop = asyncio.Event()
+
+    async def keep_storing():
+        while not stop.is_set():
+            added.append(instance(StudyInstanceUID=uid, PatientName="Late^Name"))
+            await put(runtime, added[-1])
+
+    storing = asyncio.create_task(keep_storing())
+    count = await run(job_of(runtime, uid))
+    stop.set()
+    await storing
+    assert count >= len(files)
+    assert len(await read_all(runtime, uid)) == len(files) + len(added)
+    assert await names_in_metadata(runtime, uid) <= {
+        "New^Name^Of^Patient",
+        "Late^Name",
+    }
+    originals = await read_all(runtime, uid, original=True)
+    assert set(originals.values()) == {*files, *added}
 
 
 async def test_a_study_that_is_too_large_is_not_begun(runtime, study, monkeypatch):
