@@ -10,6 +10,7 @@ Source: PS3.18 10.6.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from dicomweb import attributes
@@ -270,6 +271,19 @@ class _Searcher:
 
     async def _first(self, where: Condition, level: Level) -> list[Document] | None:
         """All rows that match, or None where they are more than MAX_PARENTS."""
+        found = await self._up_to(MAX_PARENTS + 1, where, level)
+        return None if len(found) > MAX_PARENTS else found
+
+    async def _up_to(
+        self, most: float, where: Condition, level: Level
+    ) -> list[Document]:
+        """Keys of the rows that match.
+
+        Args:
+            most: How many are enough; there may be a few more.
+            where: What the index can tell.
+            level: Of the rows.
+        """
         found: list[Document] = []
         after: tuple[Scalar, ...] | None = None
         while True:
@@ -281,9 +295,7 @@ class _Searcher:
                 after=after,
             )
             found += [row for row in page.documents if self._is_match(row, level)]
-            if len(found) > MAX_PARENTS:
-                return None
-            if page.after is None:
+            if page.after is None or len(found) >= most:
                 return found
             after = page.after
 
@@ -293,7 +305,8 @@ class _Searcher:
             return []
         keys = tuple({row["pk"] for row in rows})
         conditions = [*self._filters(Level.STUDY), In(("pk",), keys)]
-        studies = await self._first(self._where("st", conditions), Level.STUDY) or []
+        where = self._where("st", conditions)
+        studies = await self._up_to(inf, where, Level.STUDY)
         matching = {row["pk"] for row in studies}
         return [row for row in rows if row["pk"] in matching]
 
@@ -310,7 +323,7 @@ class _Searcher:
             In(("pk",), keys),
             In(("id",), ids),
         ]
-        series = await self._first(self._where("se", conditions), Level.SERIES) or []
+        series = await self._up_to(inf, self._where("se", conditions), Level.SERIES)
         matching = {(row["pk"], row["id"]) for row in series}
         return [row for row in rows if (row["pk"], f"se:{row['se']}") in matching]
 
