@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 
 from dicomweb.errors import Conflict, InvalidRequest, NotFound, quoted
-from functions.call import Call
+from functions.call import Call, Permission
 from functions.paging import limit_and_offset
 from functions.representations import json_response
 from services import (
@@ -306,9 +306,22 @@ def _choice(call: Call, name: str, values: type[E]) -> E | None:
     )
 
 
+_STARTED_WITH = {
+    OperationType.REINDEX: Permission.MANAGE_EXTENDED_QUERY_TAGS,
+    OperationType.UPDATE: Permission.WRITE,
+    OperationType.EXPORT: Permission.EXPORT,
+    OperationType.SCRUB: Permission.ALL,
+}
+
+
 async def cancel_operation(call: Call) -> Response:
-    """Asks the operation to end at its next step."""
+    """Asks the operation to end at its next step.
+
+    Raises:
+        Forbidden: The caller may not start one of its type.
+    """
     operation = await _asked_for(call)
+    call.require(_STARTED_WITH[operation.type])
     if operation.status.ended:
         raise Conflict("The operation has ended already.", code="OperationEnded")
     await operations.cancel(call.runtime, operation.id)

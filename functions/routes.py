@@ -253,8 +253,7 @@ QUERY_TAGS = (
 def _operation_route(
     name: str, method: str, path: str, handler: Handler, audit: str
 ) -> Route:
-    permission = Permission.READ if method == "GET" else Permission.WRITE
-    return Route(name, method, path, handler, permission, audit, durable=True)
+    return Route(name, method, path, handler, Permission.READ, audit, durable=True)
 
 
 OPERATIONS = (
