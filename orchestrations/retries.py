@@ -5,10 +5,12 @@ from typing import Any
 
 import azure.durable_functions as df
 
-FIRST_RETRY_MILLISECONDS = 5000
-MAX_ATTEMPTS = 4
-BACK_OFF_SECONDS = (5, 15, 45)
-"""Pauses before the repetitions of what failed in a fan-out."""
+FIRST_RETRY_MILLISECONDS = 8000
+MAX_ATTEMPTS = 30
+"""A store that does not answer for four minutes ends no operation."""
+
+BACK_OFF_SECONDS = (5, 15, 45, 120, 240)
+"""Pauses before the repetitions of what failed in a fan-out: seven minutes."""
 
 STEPS = 40
 """Sequential steps of a generation; replay costs the square of them."""

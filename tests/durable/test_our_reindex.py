@@ -12,14 +12,17 @@ from data import instance
 from durable.harness import Host, hosting
 from scenarios import open_runtime
 
+from dicomweb.errors import StoreUnavailable
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
 from dicomweb.query_tags import Level, TagStatus
 from dicomweb.tag_requests import NewTag
 from functions.operations import resume_reindex
-from orchestrations import registry
-from services import query_tags, reindex_operation, search, store
+from orchestrations import registry, retries
+from orchestrations import reindex as reindex_orchestration
+from services import operations, query_tags, reindex_operation, search, store
+from services.operations import OperationStatus
 from services.runtime import Runtime
 
 HERE = Partition("Microsoft.Default")
@@ -141,3 +144,57 @@ async def test_tags_of_an_operation_that_was_ended_from_outside_are_let_go(
         await resume_reindex(runtime, host.client)
         tag = await query_tags.find(runtime, NUMBER.path)
         assert tag.operation_id is None
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between attempts as short as can be, and fewer attempts."""
+    monkeypatch.setattr(retries, "FIRST_RETRY_MILLISECONDS", 10)
+    monkeypatch.setattr(retries, "MAX_ATTEMPTS", 4)
+    monkeypatch.setattr(reindex_orchestration, "BACK_OFF_SECONDS", (0.01, 0.02, 0.03))
+
+
+def failing(times: int, body: Any) -> Any:
+    """The same, but it fails so often before."""
+    left = [times]
+
+    async def run(*arguments: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise StoreUnavailable("The store does not answer.")
+        return await body(*arguments)
+
+    return run
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_store_that_does_not_answer_for_a_while_only_takes_time(
+    runtime, tmp_path, monkeypatch
+):
+    checkpoint = await added(runtime)
+    for name in ("ranges", "index", "end"):
+        body = failing(3, getattr(reindex_operation, name))
+        monkeypatch.setattr(reindex_operation, name, body)
+    async with running(runtime, tmp_path) as host:
+        ended = await host.run("Reindex", checkpoint, ID)
+    assert ended["output"] == {"status": "succeeded"}
+    assert len(await found(runtime)) == COUNT
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["ranges", "index"])
+async def test_a_store_that_never_answers_fails_the_operation_and_frees_its_tags(
+    runtime, tmp_path, monkeypatch, name
+):
+    checkpoint = await added(runtime)
+    body = failing(10_000, getattr(reindex_operation, name))
+    monkeypatch.setattr(reindex_operation, name, body)
+    async with running(runtime, tmp_path) as host:
+        ended = await host.run("Reindex", checkpoint, ID)
+    assert ended["runtimeStatus"] == "Failed"
+    tag = await query_tags.find(runtime, NUMBER.path)
+    assert (tag.status, tag.operation_id) == (TagStatus.ADDING, None)
+    [recorded] = await operations.listed(
+        runtime, type=None, status=OperationStatus.FAILED, limit=10, offset=0
+    )
+    assert recorded.id == ID
