@@ -5,8 +5,9 @@ import pytest
 
 from dicomweb import frames, identifiers, multipart, part10, pixels, query, scan
 from dicomweb import update as update_rules
-from functions import audit, json_body
+from functions import audit, json_body, paging
 from services import spool, tokens, update, workers
+from services.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 MIB = 1024 * 1024
@@ -56,6 +57,18 @@ LINK = "the `Link` header leads on"
         ("studies of a bulk update", f"{update_rules.MAX_STUDIES:,}"),
         ("instances of a study that is updated", f"{update.MAX_INSTANCES:,}"),
         ("body of a request in JSON", f"{json_body.MAX_BYTES // MIB} MiB"),
+        (
+            "body with comments or commas at the end of a list",
+            f"{json_body.MAX_COMMENTED_BYTES // 1024} KiB",
+        ),
+        (
+            "[extended query tags](query-tags.md)",
+            f"{Settings().max_query_tags}; `DICOM_MAX_QUERY_TAGS`",
+        ),
+        (
+            "[rows of a list of tags, errors or operations](operations.md)",
+            f"{paging.DEFAULT_LIMIT} unless asked, at most {paging.MAX_LIMIT}",
+        ),
         ("memory for decoded frames", f"{workers.DECODED_BYTES // MIB} MiB"),
         ("wait for a free thread", f"{workers.WAIT_SECONDS:.0f} s, then 503"),
     ],
