@@ -27,7 +27,11 @@ LAYOUTS = {spec.name: layout_of(spec) for spec in CONTAINERS}
 
 
 def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
-    """A connection in autocommit mode, for use by one thread at a time."""
+    """A connection in autocommit mode, for use by one thread at a time.
+
+    Raises:
+        DatabaseError: The file is none of SQLite, or cannot be read; it is closed.
+    """
     connection = sqlite3.connect(
         path,
         isolation_level=None,
@@ -35,15 +39,19 @@ def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
         cached_statements=256,
         timeout=10,
     )
-    for pragma in (
-        "synchronous=NORMAL",
-        "wal_autocheckpoint=0",
-        "temp_store=MEMORY",
-        f"journal_size_limit={LOG_BYTES}",
-        f"cache_size=-{cache_kib}",
-        f"mmap_size={MAPPED_BYTES}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in (
+            "synchronous=NORMAL",
+            "wal_autocheckpoint=0",
+            "temp_store=MEMORY",
+            f"journal_size_limit={LOG_BYTES}",
+            f"cache_size=-{cache_kib}",
+            f"mmap_size={MAPPED_BYTES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
     return connection
 
 
