@@ -32,6 +32,8 @@ CREATE_ACTION, UPDATE_ACTION, DELETE_ACTION = "Create", "Update", "Delete"
 
 INLINE_METADATA_BYTES = 16 * 1024
 INLINE_FRAMES_BYTES = 8 * 1024
+_LARGE = 16 * 1024
+"""Bytes of an element that only the metadata keep, so no search returns it."""
 GONE_SECONDS = 7 * 24 * 3600
 DONE_SECONDS = 2 * 3600
 
@@ -194,8 +196,25 @@ def instance_document(
 
 
 def level_elements(elements: Mapping[str, Any], tags: Iterable[str]) -> Elements:
-    """Those elements whose tag is one of these."""
-    return {tag: elements[tag] for tag in tags if tag in elements}
+    """Those elements whose tag is one of these, without very large ones."""
+    return {
+        tag: element
+        for tag in tags
+        if (element := elements.get(tag)) and _fits(element)
+    }
+
+
+def _fits(element: Mapping[str, Any]) -> bool:
+    """Whether documents that are read and cached for a search may have the element."""
+    value = element.get("Value")
+    if not value:
+        return True
+    if len(value) == 1 and element["vr"] != "SQ":  # the usual case, at little cost
+        only = value[0]
+        if not isinstance(only, str):
+            return not isinstance(only, dict) or sum(map(len, only.values())) < _LARGE
+        return len(only) < _LARGE
+    return len(orjson.dumps(element)) < _LARGE
 
 
 def version_of(study: Document, instance: Document, *, original: bool) -> Document:
@@ -388,7 +407,7 @@ def merge_elements(
     """Takes over every element that has a value: an absent one never erases."""
     for tag in tags:
         element = elements.get(tag)
-        if element and element.get("Value"):
+        if element and element.get("Value") and _fits(element):
             merged[tag] = element
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import struct
 import zlib
 
 import orjson
@@ -234,3 +235,27 @@ async def test_two_partitions_hold_the_same_uids_apart(runtime):
     study = uids(file)[0]
     await delete.delete(runtime, Scope(other, study))
     assert len(await retrieve.files(runtime, Scope(HERE, study), "*")) == 1
+
+
+def with_sequence(items):
+    """A file whose Request Attributes Sequence has so many items."""
+    element = struct.pack("<HH2sH", 0x0008, 0x0100, b"SH", 2) + b"A "
+    item = b"\xfe\xff\0\xe0" + struct.pack("<I", len(element)) + element
+    start = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(item) * items)
+    return instance(frames=0) + start + item * items
+
+
+async def test_an_attribute_too_large_for_the_index_is_in_the_metadata_only(runtime):
+    """It would make study and series documents large, in the index and in memory."""
+    file = with_sequence(60_000)
+    (result,) = await put(runtime, file)
+    assert isinstance(result, Stored)
+    (state,) = runtime.commits._states.values()
+    for document in (state.study, *state.series.values()):
+        assert len(orjson.dumps(document)) < 10_000
+    (row,) = await find(runtime, query.Resource.ALL_SERIES)
+    assert "00400275" not in row
+    study, series, sop = uids(file)
+    answer = await retrieve.metadata(runtime, Scope(HERE, study, series, sop))
+    found = retrieve.metadata_object(answer.documents[0], "")
+    assert len(found["00400275"]["Value"]) == 60_000
