@@ -428,8 +428,8 @@ RULES = {
 
 NOT_HERE = {
     "1.5 HTTPS redirection, body limit of the web server": "the platform's",
-    "2.22, 2.33–2.38": "export and workitems",
-    "13 no identity, SAS or public access switched off": "no such settings",
+    "2.33–2.38": "workitems",
+    "13 SAS or public access switched off, no secret store": "no such settings",
     "2.42 SQL schema": "there is no SQL Server",
     "3 error 424": "no customer-owned store",
     "6.3 AE AS DT FD FL IS SL SS TM UL US": "tests/unit/dicomweb/test_validation.py",
