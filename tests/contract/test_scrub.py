@@ -14,12 +14,14 @@ from emulators.processes import AZURITE, Emulated, both, counters
 
 from dicomweb.errors import Conflict, StoreUnavailable
 from dicomweb.query import Resource
-from services import cleanup, delete, rebuild, scrub_operation
+from services import cleanup, delete, rebuild, scrub_operation, scrub_repair
 from services import documents as doc
 from services.operations import OperationStatus, OperationType, errors, listed
 from services.runtime import Runtime
+from services.scrub import Finding, Problem
 from services.scrub_operation import Options
-from services.scrub_repair import Repairs
+from services.scrub_repair import Outcome, Repairs
+from services.stored_names import parsed
 from stores import containers
 from stores.ports import BytesSource
 from stores.provision import Throughput, provision
@@ -586,3 +588,24 @@ async def test_a_deleting_study_is_nobody_s_loss(runtime, monkeypatch):
         await runtime.blobs.delete(name)
     assert "lost" not in nonzero(await scrub(runtime))
     assert len(await here.search(Resource.ALL_STUDIES)) == 1
+
+
+async def test_the_last_look_before_a_delete_spares_what_is_in_use(runtime):
+    here = await filled(runtime)
+    before = await here.seen(), await names(runtime)
+    old = later(runtime, days=30)
+    pk = "microsoft.default~|1.2.4"
+    for name in before[1]:
+        found = parsed(name)
+        finding = Finding(Problem.ORPHAN, found.pk, found.instance_id, name)
+        outcome = await scrub_repair.repair(old, finding, Repairs())
+        assert outcome is Outcome.STALE, name
+    young = before[1][0].rpartition("_")[0] + "_1.dcm"
+    await write(runtime, young, b"just uploaded, not committed yet")
+    finding = Finding(Problem.ORPHAN, pk, parsed(young).instance_id, young)
+    assert await scrub_repair.repair(runtime, finding, Repairs()) is Outcome.STALE
+    held = Repairs(delete_orphans=False)
+    assert await scrub_repair.repair(old, finding, held) is Outcome.HELD
+    assert await names(runtime) == sorted([*before[1], young])
+    assert await scrub_repair.repair(old, finding, Repairs()) is Outcome.DELETED
+    assert (await here.seen(), await names(runtime)) == before
