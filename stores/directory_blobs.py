@@ -9,6 +9,7 @@ loss of power.
 # ruff: noqa: PTH108, PTH116
 
 import asyncio
+import itertools
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ GATHERED_BYTES = 1 << 20
 """Sources up to this size are written in one go, larger ones piece by piece."""
 ON_THE_SPOT_BYTES = 1 << 18
 SLICES = 4
+LISTED_AT_ONCE = 500
 
 
 class DirectoryBlobs:
@@ -309,4 +311,4 @@ def _in_memory(descriptor: int, offset: int) -> bool:
 
 
 def _some(found: Iterator[BlobProperties]) -> Sequence[BlobProperties]:
-    return [each for each, _ in zip(found, range(500), strict=False)]
+    return list(itertools.islice(found, LISTED_AT_ONCE))

@@ -210,3 +210,11 @@ async def test_no_blob_is_called_missing_while_the_whole_folder_is_gone(
         [chunk async for chunk in blobs.read("a/c")]
     assert [bytes(chunk) async for chunk in blobs.read("a/b")] == [b"1"]
     await blobs.close()
+
+
+async def test_a_long_list_has_every_blob_once(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path, survives_power_loss=False)
+    wanted = [f"{n // 700:03x}/{n:05d}" for n in range(1777)]
+    await blobs.put([(name, BytesSource(b"")) for name in wanted])
+    assert [each.name async for each in blobs.list("")] == wanted
+    await blobs.close()
