@@ -21,6 +21,7 @@ import orjson
 
 from maintenance.stores import CannotDo, check_archive, opened, say
 from services import cleanup, scrub
+from services.instances import HIGHEST
 from services.leases import held
 from services.runtime import Runtime
 from services.settings import Settings
@@ -32,8 +33,6 @@ DESCRIPTION = "backup.json"
 FORMAT = 1
 TRIES = 5
 LEASE = timedelta(minutes=2)
-EVERYTHING = 10**18
-"""Above every watermark."""
 CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 
 
@@ -152,7 +151,7 @@ async def referenced(index: Path) -> AsyncIterator[tuple[int, list[str]]]:
     """Page by page: how many instances, and the names of all their blobs."""
     documents = SqliteDocuments(index, survives_power_loss=False)
     try:
-        end = EVERYTHING
+        end = HIGHEST
         while rows := await scrub.newest_instances(documents, end):
             yield (
                 len(rows),

@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
-from maintenance.backup import DESCRIPTION, EVERYTHING, FORMAT, check_free
+from maintenance.backup import DESCRIPTION, FORMAT, check_free
 from maintenance.stores import CannotDo, opened, say
 from services import scrub
+from services.instances import HIGHEST
 from services.settings import Settings
 from stores import connect, sqlite_connection, sqlite_journal, sqlite_snapshot
 
@@ -91,7 +92,7 @@ async def _check(
     """What is wrong with the files, and how many instances there are."""
     found: list[scrub.Finding] = []
     count = 0
-    end: int | None = EVERYTHING
+    end: int | None = HIGHEST
     async with opened(settings) as runtime:
         while end is not None:
             look = await scrub.look_at_instances(

@@ -20,7 +20,7 @@ from dicomweb.identifiers import DEFAULT_PARTITION, Partition, partition_key, ui
 from dicomweb.instance import ReadInstance
 from dicomweb.store_response import Refused
 from services import documents as doc
-from services import reindex, scrub, stored_files
+from services import instances, scrub, stored_files
 from services.runtime import Runtime
 from services.stored_names import FILE, MANIFEST, StoredName, parsed
 from services.study_commits import NewInstance, json_bytes
@@ -178,7 +178,7 @@ async def _begin(runtime: Runtime, survey: _Survey, *, merge: bool) -> None:
         )
     marker = await _marker(runtime)
     goes_on = marker is not None and not marker["done"]
-    newest = await reindex.highest_watermark(runtime)
+    newest = await instances.highest_first_watermark(runtime.documents)
     if newest and not goes_on and not merge:
         raise Conflict(
             "The index has instances. Rebuilding is for an index that is lost: put it"

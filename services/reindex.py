@@ -17,7 +17,7 @@ from dicomweb.errors import StoreUnavailable
 from dicomweb.query_tags import Level, QueryTag
 from dicomweb.validation import ErrorCode
 from services import documents as doc
-from services import retrieve
+from services import instances, retrieve
 from services.runtime import Runtime
 from services.study_commits import (
     MAX_OPERATIONS,
@@ -28,17 +28,13 @@ from services.study_commits import (
 )
 from stores import containers
 from stores.ports import (
-    And,
     BlobMissing,
     Document,
     Equals,
     In,
     Operation,
-    Order,
     Patch,
-    Prefix,
     Query,
-    Range,
     Scalar,
     Upsert,
 )
@@ -89,47 +85,14 @@ class ReindexReport:
 
 
 async def highest_watermark(runtime: Runtime) -> int:
-    """Watermark of the newest instance version, 0 in an empty archive."""
-    page = await runtime.documents.query(
-        containers.DICOM,
-        Query(Range(("w",), low=1), (Order(("w",), descending=True),), ("w",)),
-        limit=1,
-    )
-    return int(page.documents[0]["w"]) if page.documents else 0
+    """First watermark of the newest instance, 0 in an empty archive."""
+    return await instances.highest_first_watermark(runtime.documents)
 
 
 async def first_watermarks(runtime: Runtime, end: int, *, limit: int) -> list[int]:
     """Watermarks of the first versions of instances, newest first, up to `end`."""
-    return [int(row["sk"]) for row in await _newest(runtime, 1, end, limit)]
-
-
-async def _newest(runtime: Runtime, start: int, end: int, limit: int) -> list[Document]:
-    """Instances by the watermark of their first version, newest first.
-
-    That watermark never changes. By the current one a bulk update could lift an
-    instance over the ranges that are still to come.
-    """
-    query = Query(
-        And(
-            (
-                Prefix(("k",), "i|"),
-                Range(("sk",), low=doc.sort_key(start), high=doc.sort_key(end)),
-            )
-        ),
-        (Order(("sk",), descending=True),),
-        ("pk", "sk"),
-    )
-    rows: list[Document] = []
-    after: tuple[Scalar, ...] | None = None
-    while len(rows) < limit:
-        page = await runtime.documents.query(
-            containers.DICOM, query, limit=limit - len(rows), after=after
-        )
-        rows += page.documents
-        if page.after is None:
-            break
-        after = page.after
-    return rows
+    rows = await instances.newest_first(runtime.documents, end, limit=limit)
+    return [int(row["sk"]) for row in rows]
 
 
 async def batch(
@@ -149,7 +112,9 @@ async def batch(
         start: Lowest watermark to look at.
         limit: How many instances.
     """
-    rows = await _newest(runtime, start, end, limit)
+    rows = await instances.newest_first(
+        runtime.documents, end, start=start, limit=limit
+    )
     report = ReindexReport(len(rows))
     studies: dict[str, list[str]] = {}
     for row in rows:

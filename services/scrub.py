@@ -21,14 +21,13 @@ import orjson
 from dicomweb import dataset_json, frames
 from dicomweb.errors import MalformedInstance
 from services import documents as doc
-from services import stored_files, stored_names
+from services import instances, stored_files, stored_names
 from services.publishing import cleanup_bucket
 from services.runtime import Runtime
 from services.stored_names import MANIFEST, VERSION_FIELDS, StoredName, Version, parsed
 from services.watermarks import DOCUMENT_ID, PARTITION_KEY
 from stores import containers
 from stores.ports import (
-    And,
     BlobMissing,
     BlobProperties,
     Blobs,
@@ -36,18 +35,16 @@ from stores.ports import (
     Document,
     Documents,
     Equals,
-    Order,
     Patch,
     Prefix,
     Query,
-    Range,
     Scalar,
 )
 
 ORPHAN_AGE = timedelta(days=7)
 STEP_INSTANCES = 500
 STEP_BYTES = 1 << 29
-PAGE = 50
+PAGE = 250
 PARALLEL = 8
 LISTED = 5000
 DEEPEST = 3
@@ -150,7 +147,7 @@ async def look_at_instances(
     *,
     hashes: bool,
     record_hashes: bool,
-    instances: int = STEP_INSTANCES,
+    limit: int = STEP_INSTANCES,
 ) -> Look:
     """Checks the blobs of some instances, from the newest down.
 
@@ -159,13 +156,13 @@ async def look_at_instances(
         end: Highest watermark (of first versions) to look at.
         hashes: Read every file; else only its size is compared.
         record_hashes: Write the hash of files that have none recorded.
-        instances: At most so many, or fewer where they are large.
+        limit: How many, or fewer where they are large.
 
     Returns:
         `following` is the next `end`.
     """
     look = Look(following=end)
-    while look.instances < instances and look.size_bytes < STEP_BYTES:
+    while look.instances < limit and look.size_bytes < STEP_BYTES:
         rows = await newest_instances(runtime.documents, look.following)
         for start in range(0, len(rows), PARALLEL):
             checks = (
@@ -182,34 +179,9 @@ async def look_at_instances(
 
 
 async def newest_instances(documents: Documents, end: int) -> list[Document]:
-    """A page of instances by the watermark of the first version, newest first.
-
-    That watermark never changes, so pages neither overlap nor miss anything.
-
-    Args:
-        documents: The index.
-        end: Highest watermark wanted.
-
-    Returns:
-        At most PAGE; fewer only at the end.
-    """
-    in_range = Range(("sk",), low=doc.sort_key(1), high=doc.sort_key(end))
-    query = Query(
-        And((Prefix(("k",), "i|"), in_range)),
-        (Order(("sk",), descending=True),),
-        ("pk", "sk", "nf", *VERSION_FIELDS),
-    )
-    rows: list[Document] = []
-    after: tuple[Scalar, ...] | None = None
-    while len(rows) < PAGE:
-        page = await documents.query(
-            containers.DICOM, query, limit=PAGE - len(rows), after=after
-        )
-        rows += page.documents
-        if page.after is None:
-            break
-        after = page.after
-    return rows
+    """The instances to check next, at most PAGE; fewer only at the end."""
+    fields = ("pk", "sk", "nf", *VERSION_FIELDS)
+    return await instances.newest_first(documents, end, limit=PAGE, fields=fields)
 
 
 async def _check(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dicomweb.errors import Conflict
-from services import operations, reindex, scrub, scrub_repair
+from services import instances, operations, scrub, scrub_repair
 from services.operations import OperationStatus, OperationType, Progress
 from services.runtime import Runtime
 from services.scrub import Finding, Look, Problem
@@ -163,7 +163,8 @@ async def prepare(
     runtime: Runtime, operation_id: str, options: Options, created: str
 ) -> State:
     """The first checkpoint; the operation is recorded."""
-    state = first_state(options, created, await reindex.highest_watermark(runtime))
+    newest = await instances.highest_first_watermark(runtime.documents)
+    state = first_state(options, created, newest)
     await record(runtime, operation_id, state, OperationStatus.NOT_STARTED)
     return state
 

@@ -345,7 +345,7 @@ async def test_steps_are_bounded_may_be_repeated_and_end_when_canceled(
     monkeypatch.setattr(looks, "STEP_INSTANCES", 2)
     monkeypatch.setattr(looks, "LISTED", 3)
     monkeypatch.setattr(scrub_operation, "PREFIXES_A_STEP", 400)
-    monkeypatch.setattr(looks.look_at_instances, "__kwdefaults__", {"instances": 2})
+    monkeypatch.setattr(looks.look_at_instances, "__kwdefaults__", {"limit": 2})
     [lost] = [n for n in await names(runtime, ".dcm") if "1.2.4.9.0_" in n]
     await runtime.blobs.delete(lost)
     options = Options(hashes=False)

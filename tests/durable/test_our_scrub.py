@@ -45,7 +45,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "PAGE", 1)
-    values = scrub.look_at_instances.__kwdefaults__ | {"instances": 1}
+    values = scrub.look_at_instances.__kwdefaults__ | {"limit": 1}
     monkeypatch.setattr(scrub.look_at_instances, "__kwdefaults__", values)
 
 
