@@ -1,8 +1,10 @@
 """Section 11: extended query tags are added, listed, switched and deleted."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import httpx
 import pytest
 from blackbox.api import Api, failed_items, made, reason
 from blackbox.hosts import Running
@@ -18,8 +20,11 @@ MANY = 300
 
 @pytest.fixture(scope="module")
 def busy(serve: Callable[..., Running]) -> Iterator[Tags]:
-    """A server with so many studies that a reindex can be met under way."""
-    running = serve()
+    """A server with so many studies that a reindex can be met under way.
+
+    Two processes answer, so that what one knows the other has to look up.
+    """
+    running = serve(workers=2)
     with Api(running.url) as api:
         for start in range(0, MANY, 50):
             files = [
@@ -304,6 +309,31 @@ def test_while_tags_are_brought_in_no_others_are_added_and_none_is_searched_by(b
     assert len(busy.api.search(f"/v2/studies?{NAME}=017Y")) == 1
     [found] = busy.api.search(f"/v2/studies?{NAME}=777Y")
     assert found["0020000D"]["Value"] == [late.study]
+
+
+@covers("11.1.8")
+def test_of_requests_that_come_at_once_one_brings_in_its_tags(busy):
+    names = {
+        "Manufacturer": "00080070",
+        "SeriesDescription": "0008103E",
+        "SeriesNumber": "00200011",
+        "StudyID": "00200010",
+        "StudyTime": "00080030",
+    }
+
+    def post(name: str) -> httpx.Response:
+        with Api(str(busy.api.base_url)) as api:
+            return Tags(api).post(new_tag(name, "study"))
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        answers = list(threads.map(post, names))
+    taken = [answer for answer in answers if answer.status_code == 202]
+    refused = [answer for answer in answers if answer.status_code == 409]
+    assert (len(taken), len(refused)) == (1, len(names) - 1)
+    locations = {answer.headers["location"] for answer in answers}
+    assert locations == {taken[0].headers["location"]}
+    assert len(busy.paths() & set(names.values())) == 1
+    busy.end_of(taken[0].json()["id"])
 
 
 @covers("11.1.11", "D7.2", "D7.3", "11.3.1")
