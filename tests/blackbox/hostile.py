@@ -216,7 +216,8 @@ def many_elements(random: Random) -> bytes:
     if random.random() < 0.5:
         element = struct.pack("<HH2sH", 0x0011, 0x0010, b"LO", 2) + b"A "
         return header() + element * count
-    items = b"\xfe\xff\0\xe0\0\0\0\0" * count
+    value = random.choice((b"", struct.pack("<HH2sH", 8, 0x100, b"SH", 2) + b"A "))
+    items = (b"\xfe\xff\0\xe0" + struct.pack("<I", len(value)) + value) * count
     start = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(items))
     return header() + start + items
 
