@@ -315,10 +315,7 @@ def _scrub(_route: Route, _version: str) -> Object:
             in_query("hashes", flag, "Read the files; else compare sizes only"),
             in_query("removeLost", flag, "Remove instances whose files are lost"),
         ],
-        "responses": {
-            "202": {**_STARTED, "headers": located},
-            "409": {"description": "A scrub is under way.", "headers": located},
-        },
+        "responses": {"202": {**_STARTED, "headers": located}},
     }
 
 
