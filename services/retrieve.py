@@ -13,7 +13,12 @@ from typing import Any
 import orjson
 
 from dicomweb import dataset_json, part10, rendering, transcoding
-from dicomweb.errors import InvalidRequest, NotAcceptable, NotFound
+from dicomweb.errors import (
+    InvalidRequest,
+    NotAcceptable,
+    NotFound,
+    StoreUnavailable,
+)
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
 from services import documents as doc
@@ -35,6 +40,7 @@ from stores.ports import (
 AS_STORED = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PAGE = 5000
+_TRIES = 20
 _CHECKED_AT_ONCE = 50
 
 CODEC_FACTOR = 6
@@ -134,24 +140,30 @@ async def find_instances(
     Raises:
         NotFound: None there.
     """
-    found = [
-        document
-        async for page in _pages(runtime, scope, fields, original=original)
-        for document in page
-    ]
+    for _ in range(_TRIES):
+        found = await _whole_state(runtime, scope, fields, original=original)
+        if found is not None:
+            break
+    else:
+        raise StoreUnavailable("The study is being updated. Please retry.")
     if not found:
         raise scope.not_found()
     return found
 
 
-async def _pages(
+async def _whole_state(
     runtime: Runtime, scope: Scope, fields: Sequence[str], *, original: bool
-) -> AsyncIterator[list[Document]]:
-    """Pages of instance documents of a live study; none when it is not live."""
+) -> list[Document] | None:
+    """The instances of a live study, none when it is not live.
+
+    None in place of a list when an update became current between two pages: what was
+    read then would be part old, part new.
+    """
     order = (Order(("id",), descending=True),)
-    query = Query(scope.condition(), order, ("state", "flipped", *fields))
+    query = Query(scope.condition(), order, ("state", "flipped", "updated", *fields))
     after: tuple[Scalar, ...] | None = None
     study: Document | None = None
+    found: list[Document] = []
     while True:
         page = await runtime.documents.query(
             containers.DICOM, query, partition_key=scope.pk, limit=_PAGE, after=after
@@ -159,16 +171,18 @@ async def _pages(
         rows = page.documents
         if study is None:
             # `st` sorts after every `i:…`, so descending it is the first row.
-            if not rows or rows[0]["id"] != doc.STUDY:
-                return
+            if not rows or rows[0]["id"] != doc.STUDY or rows[0]["state"] != doc.LIVE:
+                return []
             study, rows = rows[0], rows[1:]
-            if study["state"] != doc.LIVE:
-                return
-        if rows:
-            yield [doc.version_of(study, row, original=original) for row in rows]
+        found += [doc.version_of(study, row, original=original) for row in rows]
         if page.after is None:
-            return
+            break
         after = page.after
+    if after is not None:
+        now = await runtime.documents.read(containers.DICOM, scope.pk, doc.STUDY)
+        if now is None or now.get("updated") != study.get("updated"):
+            return None
+    return found
 
 
 async def find_instance(

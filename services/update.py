@@ -342,7 +342,7 @@ class _Turn:
                 return None
             if study.get("job") != self._job.id:
                 return None
-            study["flipped"] = self._job.id
+            study["flipped"] = study["updated"] = self._job.id
             study["w"] = max(study["w"], self._newest)
             self._apply(study, Level.STUDY)
             study["a"] = dict(study["a"])

@@ -124,6 +124,41 @@ async def test_every_reader_sees_the_old_study_until_the_flip_and_the_new_after(
     assert await names_in_metadata(runtime, uid, original=True) == {"Old^Name"}
 
 
+@pytest.mark.parametrize("read", ["metadata", "files"])
+async def test_a_reader_of_several_pages_sees_no_half_of_an_update(
+    runtime, study, monkeypatch, read
+):
+    """The update becomes current, and is folded, between two of its pages."""
+    uid, _ = study
+    monkeypatch.setattr(retrieve, "_PAGE", 10)
+    job = job_of(runtime, uid)
+    await update.begin(job)
+    await stage_all(job)
+    query = runtime.documents.query
+    pages = []
+
+    async def turning(*arguments, **options):
+        page = await query(*arguments, **options)
+        if options.get("limit") == 10:
+            pages.append(page)
+            if len(pages) == 2:
+                await update.flip(job)
+                await fold_all(job)
+                await update.finish(job)
+        return page
+
+    monkeypatch.setattr(
+        type(runtime.documents), "query", lambda _, *a, **o: turning(*a, **o)
+    )
+    if read == "metadata":
+        assert len(await names_in_metadata(runtime, uid)) == 1
+    else:
+        found = await read_all(runtime, uid)
+        names = {pydicom.dcmread(io.BytesIO(f)).PatientID for f in found.values()}
+        assert names == {"NEW-ID"}
+    assert len(pages) > 4
+
+
 async def test_search_and_feed_follow_the_update(runtime, study):
     uid, _ = study
     await run(job_of(runtime, uid))
