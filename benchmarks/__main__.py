@@ -9,7 +9,7 @@ import argparse
 import platform
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from benchmarks.servers import Server
 
 BUDGET_SLACK = 1.5
 GROWTH = 1.5
+SIZES = "1000,10000"
+GATE_SIZES = "1000,10000,100000"
 
 
 @dataclass
@@ -42,6 +44,10 @@ class Line:
         found = []
         if self.ours.failed:
             found.append(f"{self.ours.failed} requests failed")
+        if self.row.beats_peer and self.peer is not None and self.peer.failed:
+            found.append(
+                f"not compared: {self.peer.failed} requests of the peer failed"
+            )
         if self.row.beats_peer and self.ratio is not None and self.ratio > 1:
             found.append(f"{self.ratio:.2f} x the CPU of the peer")
         budget = self.row.budget_ms
@@ -55,6 +61,7 @@ class Report:
     """All lines of a run."""
 
     peer: str | None
+    gate_needs_peer: bool = False
     lines: list[Line] = field(default_factory=list)
     growth: list[tuple[str, list[tuple[int, Measure]]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -66,6 +73,8 @@ class Report:
             for line in self.lines
             for reason in line.failures()
         ]
+        if self.gate_needs_peer and self.peer is None:
+            found.append("Orthanc is not installed, so nothing was compared with it")
         for name, sizes in self.growth:
             first, last = sizes[0], sizes[-1]
             if last[1].p95_ms > max(first[1].p95_ms, 1.0) * GROWTH:
@@ -79,7 +88,8 @@ class Report:
 def main() -> int:
     """Runs the loads that the arguments ask for."""
     arguments = _arguments()
-    sizes = [int(size) for size in arguments.sizes.split(",") if size]
+    wanted = arguments.sizes or (GATE_SIZES if arguments.gate else SIZES)
+    sizes = [int(size) for size in wanted.split(",") if size]
     material = Material(scale=0.1 if arguments.quick else arguments.scale)
     with ExitStack() as stack:
         if arguments.url:
@@ -92,7 +102,7 @@ def main() -> int:
         if not arguments.no_peer and servers.orthanc_plugin():
             sync = arguments.durability == "power-loss"
             peer = stack.enter_context(servers.orthanc(sync=sync))
-        report = Report(peer.name if peer else None)
+        report = Report(peer.name if peer else None, not arguments.no_peer)
         _run(report, material, own, peer, sizes)
     text = _markdown(report, arguments)
     print(text)
@@ -118,7 +128,8 @@ def _arguments() -> argparse.Namespace:
         help="of both servers",
     )
     parser.add_argument(
-        "--sizes", default="1000,10000", help="studies in the archive, for searches"
+        "--sizes",
+        help=f"studies in the archive to search ({SIZES}; with --gate {GATE_SIZES})",
     )
     parser.add_argument("--no-peer", action="store_true", help="do not start Orthanc")
     parser.add_argument("--out", help="write the table to this file")
@@ -173,8 +184,8 @@ def _search(
             if server is not None:
                 rows.grow(server, material, start, size)
         start = size
-        for row in rows.search_rows():
-            at_size = Row(f"{row.name}, {size:,} studies", row.load, row.budget_ms)
+        for row in (*rows.search_rows(), rows.deep_page_row(own, size)):
+            at_size = replace(row, name=f"{row.name}, {size:,} studies")
             _measure(report, at_size, own, compared)
             growth.setdefault(row.name, []).append((size, report.lines[-1].ours))
     if len(sizes) > 1:
@@ -216,8 +227,22 @@ def _markdown(report: Report, arguments: argparse.Namespace) -> str:
             "**red**: " + "; ".join(line.failures()) if line.failures() else "",
         )
         lines.append("| " + " | ".join(cells) + " |")
+    lines += _growth_table(report.growth)
     lines += ["", *(f"- {note}" for note in report.notes), ""]
     return "\n".join(lines)
+
+
+def _growth_table(growth: list[tuple[str, list[tuple[int, Measure]]]]) -> list[str]:
+    """p95 of each search by the number of studies."""
+    if not growth:
+        return []
+    sizes = [size for size, _ in growth[0][1]]
+    head = " | ".join(f"{size:,} studies" for size in sizes)
+    lines = ["", f"| p95 in ms at | {head} |", "|---|" + "---|" * len(sizes)]
+    for name, measures in growth:
+        cells = " | ".join(f"{measure.p95_ms:.1f}" for _, measure in measures)
+        lines.append(f"| {name} | {cells} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         parts = urlsplit(server.base)
+        self.link: str | None = None
         assert parts.hostname == "127.0.0.1", "loads go to this machine only"
         self._prefix = parts.path
         self._connection = http.client.HTTPConnection(
@@ -82,6 +83,7 @@ class Client:
             request.headers,
         )
         answer = self._connection.getresponse()
+        self.link = answer.getheader("Link")
         return answer.status, answer.read()
 
 
@@ -212,6 +214,16 @@ def found(server: Server, path: str) -> list[dict[str, object]]:
     )
     rows: list[dict[str, object]] = json.loads(body) if status == 200 else []
     return rows
+
+
+def next_page(server: Server, path: str) -> str:
+    """Path of the page that follows; the same path where the server names none."""
+    client = Client(server)
+    client.fetch(search(path))
+    if not client.link:
+        return path
+    url = urlsplit(client.link.partition("<")[2].partition(">")[0])
+    return f"{url.path}?{url.query}".removeprefix(urlsplit(server.base).path)
 
 
 Load = Callable[[Server], Measure]

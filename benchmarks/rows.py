@@ -262,3 +262,14 @@ def search_rows() -> list[Row]:
             ("QIDO, no filter, page of 100", "/studies?limit=100", 15.0),
         )
     ]
+
+
+def deep_page_row(server: Server, studies: int) -> Row:
+    """The page behind the middle of the archive, by the cursor that led there."""
+    path = f"/studies?limit=100&offset={min(studies // 2, 9_900)}"
+    return Row(
+        "QIDO, a deep page of 100 by cursor",
+        _repeat(loads.search(loads.next_page(server, path))),
+        15.0,
+        beats_peer=False,
+    )
