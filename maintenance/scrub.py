@@ -4,7 +4,7 @@ import argparse
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from maintenance.stores import CannotDo, check_archive, opened, say
+from maintenance.stores import CannotDo, check_archive, check_idle, opened, say
 from services import operations, rebuild, scrub_operation
 from services.runtime import Runtime
 from services.scrub_operation import COUNTS, DONE, Options
@@ -49,11 +49,15 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
         CannotDo: There is no archive, or no backup.
     """
     check_archive(settings)
-    async with opened(settings) as runtime:
-        if arguments.rebuild:
-            if arguments.dry_run:
-                raise CannotDo("--rebuild has no --dry-run")
+    if arguments.rebuild:
+        if arguments.dry_run:
+            raise CannotDo("--rebuild has no --dry-run")
+        check_idle(settings)
+        async with opened(settings) as runtime:
             return await _rebuild(runtime, merge=arguments.merge)
+    if arguments.merge:
+        raise CannotDo("--merge goes with --rebuild")
+    async with opened(settings) as runtime:
         return await _scrub(runtime, arguments)
 
 

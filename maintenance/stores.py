@@ -13,6 +13,7 @@ from services.runtime import Runtime
 from services.settings import Settings
 from stores import connect
 from stores.errors import StoreFormatError
+from stores.staging import is_in_use
 
 
 class CannotDo(Exception):
@@ -61,6 +62,16 @@ def check_archive(settings: Settings) -> None:
     """
     if settings.store == "embedded" and not _blobs(settings).is_dir():
         raise CannotDo(f"There is no archive in {settings.data}")
+
+
+def check_idle(settings: Settings) -> None:
+    """Refuses a data folder that a server has open; of Azure's stores nobody can say.
+
+    Raises:
+        CannotDo: It is in use.
+    """
+    if settings.store == "embedded" and is_in_use(_blobs(settings)):
+        raise CannotDo(f"A server uses {settings.data}: stop it first")
 
 
 def _blobs(settings: Settings) -> Path:

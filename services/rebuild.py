@@ -40,7 +40,7 @@ NOT_RESTORED = (
     "worklist entries",
     "the history of the change feed: it goes on with a Create of every instance",
     "numbers and spelling of data partitions: they are in lower case, counted by age",
-    "attributes that only deleted instances of a study gave it",
+    "what only deleted instances gave their study: attributes, its place in the order",
     "metadata that break the standard's rules: left out, as version 2 of the API does",
     "bulk updates under way: an instance takes its newest version, current or staged",
 )

@@ -45,6 +45,18 @@ class Staging:
         os.close(self._lock)
 
 
+def is_in_use(root: Path) -> bool:
+    """Whether a process, of this or another container, has the store open."""
+    for lock in (root / FOLDER_NAME).glob(f"*/{LOCK_NAME}"):
+        try:
+            os.close(_locked(lock, create=False))
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
 def _locked(path: Path, *, create: bool) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     descriptor = os.open(path, flags, 0o600)

@@ -264,6 +264,10 @@ def test_an_index_file_that_is_damaged_can_be_put_aside_and_made_anew(serve: Ser
     with Api(running.url) as api:
         one = made()
         api.store(one.file)
+    output = run("scrub", "--rebuild", settings=running.settings, status=2)
+    assert "stop it first" in output
+    assert "All is well" in run("scrub", settings=running.settings)
+    assert "--rebuild" in run("scrub", "--merge", settings=running.settings, status=2)
     running.stop()
     index = Path(running.settings["DICOM_DATA"]) / "index"
     for path in index.iterdir():
