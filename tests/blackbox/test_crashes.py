@@ -81,7 +81,10 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+SOME = tuple(SCENARIOS) if FULL else ("store", "delete a large study", "update")
+
+
+@pytest.mark.parametrize("name", SOME)
 async def test_a_crash_at_any_write_leaves_a_whole_store(
     name: str, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
