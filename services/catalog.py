@@ -48,7 +48,7 @@ class Catalog:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._mergers: dict[str, Merger[CatalogChange, None]] = {}
-        self._etags: OrderedDict[str, str] = OrderedDict()
+        self._written: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
     async def put(self, change: CatalogChange) -> None:
         """Brings the study's rows to at least this change's revision.
@@ -94,7 +94,7 @@ class Catalog:
     ) -> None:
         row = _study_row(study)
         for _ in range(_TRIES):
-            etag = None if removed else self._etags.get(pk)
+            etag = None if removed else self._etag_of_older(pk, row["rev"])
             if etag is not None:
                 operations: list[Operation] = [Replace(row, if_etag=etag)]
                 operations += [Upsert(series) for series in rows]
@@ -102,9 +102,9 @@ class Catalog:
                 operations = await self._checked(pk, row, rows, removed)
             result = await self._documents.batch(containers.CATALOG, pk, operations)
             if isinstance(result, Committed):
-                self._remember(pk, result.etags[0], operations[0])
+                self._remember(pk, result.etags[0], operations)
                 return
-            self._etags.pop(pk, None)
+            self._written.pop(pk, None)
         raise StoreUnavailable("The catalog is busy. Please retry.")
 
     async def _checked(
@@ -146,14 +146,26 @@ class Catalog:
                 return found
             after = page.after
 
-    def _remember(self, pk: str, etag: str | None, first: Operation) -> None:
-        document = first.document if isinstance(first, (Create, Replace)) else {}
-        if etag is None or document.get("gone"):
-            self._etags.pop(pk, None)
+    def _etag_of_older(self, pk: str, revision: int) -> str | None:
+        """Etag of what this process wrote last, unless a row of it may be newer."""
+        etag, written = self._written.get(pk, (None, 0))
+        return etag if written <= revision else None
+
+    def _remember(
+        self, pk: str, etag: str | None, operations: Sequence[Operation]
+    ) -> None:
+        rows = [
+            operation.document
+            for operation in operations
+            if isinstance(operation, (Create, Replace, Upsert))
+        ]
+        self._written.pop(pk, None)
+        if etag is None or rows[0].get("gone"):
             return
-        self._etags[pk] = etag
-        if len(self._etags) > _REMEMBERED:
-            self._etags.popitem(last=False)
+        # The study's row may be one that another process wrote, newer than the change.
+        self._written[pk] = (etag, max(row["rev"] for row in rows))
+        if len(self._written) > _REMEMBERED:
+            self._written.popitem(last=False)
 
 
 def _study_row(study: Document) -> Document:
