@@ -184,11 +184,13 @@ async def _begin(runtime: Runtime, survey: _Survey, *, merge: bool) -> None:
             "The index has instances. Rebuilding is for an index that is lost: put it"
             " aside first, or say --merge to add what it lacks."
         )
-    if not goes_on:
+    if marker is not None and goes_on:
+        start = marker["feed"]
+    else:
         sequence = (await runtime.feed.totals()).sequence
         start = (sequence // FEED_START + 1) * FEED_START
         await _mark(runtime, done=False, feed=start)
-        await runtime.feed.restart_at(start)
+    await runtime.feed.restart_at(start)  # again too: the marker may have come alone
     await runtime.watermarks.raise_to(survey.newest)
     await runtime.documents.flush()
 

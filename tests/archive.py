@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data import data_set, file_of, instance
+from faults import Faults, FaultyBlobs, FaultyDocuments
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
@@ -27,10 +28,18 @@ from stores import connect
 
 
 @asynccontextmanager
-async def opened(folder: Path, **settings: Any) -> AsyncIterator[Runtime]:
+async def opened(
+    folder: Path, *, faults: Faults | None = None, **settings: Any
+) -> AsyncIterator[Runtime]:
     """The services on the stores that the settings name; embedded in the folder."""
     chosen = Settings(data=folder, durability="process-crash", **settings)
     stores = connect.connect(chosen)
+    if faults is not None:
+        stores = dataclasses.replace(
+            stores,
+            documents=FaultyDocuments(stores.documents, faults),
+            blobs=FaultyBlobs(stores.blobs, faults),
+        )
     runtime = startup.build(
         chosen,
         stores.documents,

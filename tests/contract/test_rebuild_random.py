@@ -10,9 +10,10 @@ from random import Random
 
 import pytest
 from archive import Archive, later, opened, small
+from faults import Faults
 from scenarios import memory_folder
 
-from dicomweb.errors import NotFound
+from dicomweb.errors import NotFound, StoreUnavailable
 from services import cleanup, rebuild, scrub
 
 HISTORIES = 60 if os.environ.get("FULL") == "1" else 4
@@ -121,6 +122,43 @@ async def test_a_rebuilt_index_shows_what_the_lost_one_showed(
                 runtime, 10**18, hashes=True, record_hashes=False
             )
             assert look.findings == []
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+async def test_stores_that_fail_all_the_time_make_a_rebuild_no_worse(
+    tmp_path: Path, seed: int
+) -> None:
+    """It is repeated until it says that it is done: nothing is lost or doubled."""
+    with memory_folder(tmp_path) as folder:
+        async with opened(folder) as runtime:
+            here = Archive(runtime)
+            history = History(here, Random(seed))
+            for _ in range(STEPS):
+                await history.step()
+            before = await here.seen()
+        shutil.rmtree(folder / "index")
+        faults = Faults()
+        async with opened(folder, faults=faults) as runtime:
+            faults.random(seed=seed, share=0.05)
+            for _ in range(200):
+                try:
+                    report = await rebuild.rebuild(runtime, lambda _: None)
+                except StoreUnavailable:
+                    continue
+                break
+            else:
+                raise AssertionError("it never ends")
+            faults.stop()
+            assert report.problems == []
+            await runtime.publisher.heal(minimum_age_seconds=-1)
+            after = await Archive(runtime).seen()
+            assert after["instances"] == before["instances"]
+            contents = before.keys() - {"studies", "series"}
+            assert {k: after[k] for k in contents} == {k: before[k] for k in contents}
+            entries = await runtime.feed.by_sequence(rebuild.FEED_START - 1, 1000)
+            sops = [entry.sop_instance_uid for entry in entries]
+            assert len(sops) == len(set(sops)) == len(history.there)
+            assert (await runtime.feed.totals()).instances == len(history.there)
 
 
 def in_any_order(rows: list[object]) -> list[str]:
