@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from blackbox.api import Api
 
-END_SECONDS = 60.0
+END_SECONDS = 100.0
 TAGS = "/v2/extendedquerytags"
 
 
