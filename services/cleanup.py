@@ -1,8 +1,8 @@
 """Removes the blobs of deleted instances once their delay is over.
 
-The list (container `cleanup`) is written by whoever publishes a delete; it holds only
-blobs whose index documents a commit removed. A page that cannot be emptied comes back
-a day later, five times; then it stays, marked exhausted.
+The list (container `cleanup`) is written by whoever publishes a delete, or replaces a
+version; it holds only blobs that no index document names since a commit. A page that
+cannot be emptied comes back a day later, five times; then it stays, marked exhausted.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from dicomweb.errors import StoreUnavailable
 from services import documents as doc
-from services.publishing import CLEANUP_BUCKETS
+from services.publishing import CLEANUP_BUCKETS, cleanup_bucket
 from services.runtime import Runtime
 from stores import containers
 from stores.ports import (
@@ -24,6 +24,7 @@ from stores.ports import (
     Range,
     Replace,
     Scalar,
+    Upsert,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,30 @@ async def clean_up(runtime: Runtime, *, pages: int = PAGES) -> CleanupReport:
             waiting.append(int(bucket))
     oldest, exhausted = await _waiting(runtime)
     return CleanupReport(done, blobs, failed, oldest, exhausted)
+
+
+async def remove_later(
+    runtime: Runtime, pk: str, key: str, names: list[str], delay: timedelta
+) -> None:
+    """Lists blobs of which no reader will be told any more.
+
+    Args:
+        runtime: The stores.
+        pk: Logical partition of their study.
+        key: Unique in the study.
+        names: Of the blobs.
+        delay: For the readers that were told of them.
+    """
+    page = {
+        "id": f"{pk}|{key}",
+        "study": pk,
+        "after": (runtime.now() + delay).isoformat(),
+        "tries": 0,
+        "names": names,
+    }
+    await runtime.documents.batch(
+        containers.CLEANUP, cleanup_bucket(pk), [Upsert(page)]
+    )
 
 
 async def _due(runtime: Runtime, bucket: str, limit: int) -> tuple[Document, ...]:

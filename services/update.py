@@ -12,6 +12,7 @@ Source: design decision 4.7; api rules of $bulkUpdate.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from dicomweb.errors import (
 from dicomweb.identifiers import Partition
 from dicomweb.query_tags import Level, QueryTag
 from services import documents as doc
+from services.cleanup import remove_later
 from services.new_versions import with_new_version
 from services.runtime import Runtime
 from services.study_commits import StudyState, copied, guards, next_revision
@@ -51,6 +53,8 @@ MAX_SERIES = 60
 STAGED_AT_ONCE = 5
 COMMIT_BYTES = 1_000_000
 STRICT_TRIES = 20
+REPLACED_DELAY = timedelta(minutes=10)
+"""How long a replaced version outlives its replacement; no request takes that long."""
 _TRIES = 100
 _FIELDS = (
     *("t", "k", "sk", "w", "ow", "se", "u", "ts", "len", "sha", "at", "nf", "a", "f"),
@@ -448,7 +452,8 @@ def _set_element(
 async def fold(job: Job, after: str | None) -> str | None:
     """Moves a page of staged versions into place; where the next page starts.
 
-    The blobs of an intermediate version (neither original nor current) are deleted.
+    The blobs of an intermediate version (neither original nor current) are deleted
+    some minutes later: a reader may be at them.
     """
     rows, following = await _page(job, after)
     tags = (await job.runtime.tags.current()).indexed
@@ -462,8 +467,9 @@ async def fold(job: Job, after: str | None) -> str | None:
             if row["w"] != row["ow"]:
                 dropped += doc.blobs_of(doc.current_blob_name(job.pk, row), row)
     await _write_staged(job, operations)
-    for name in dropped:
-        await job.runtime.blobs.delete(name)
+    if dropped:
+        key = f"{job.id}|{rows[0]['id']}"
+        await remove_later(job.runtime, job.pk, key, dropped, REPLACED_DELAY)
     return following
 
 

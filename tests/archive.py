@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless
 from dicomweb.identifiers import DEFAULT_PARTITION
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
-from services import delete, retrieve, search, startup, store, update
+from services import cleanup, delete, retrieve, search, startup, store, update
 from services.retrieve import Scope
 from services.runtime import Runtime
 from services.settings import Settings
@@ -123,7 +123,7 @@ class Archive:
         await delete.delete(self.runtime, Scope(await self.partition(), *scope))
 
     async def update(self, study: str, job: str, **change: Any) -> None:
-        """A bulk update; keyword arguments are tags after a `t`."""
+        """A bulk update, replaced versions gone; keywords are tags after a `t`."""
         elements = {tag[1:]: value for tag, value in change.items()}
         work = update.Job(
             self.runtime, await self.partition(), study, job * 32, elements
@@ -138,6 +138,7 @@ class Archive:
         while after is not None:
             after = await update.fold(work, after)
         await update.finish(work)
+        await cleanup.clean_up(later(self.runtime, hours=1))
 
     async def search(self, resource: Resource, *pairs: tuple[str, str]) -> list[Any]:
         """All results with all attributes, in the order of the answer."""

@@ -14,8 +14,8 @@ from dicomweb.export import ExportRequest, Identifier
 from dicomweb.export_destination import BlobContainer, Folder
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
+from services import cleanup, operations, store, update
 from services import export_operation as operation
-from services import operations, store, update
 from services.export_operation import Lane
 from services.operations import OperationStatus, OperationType
 from stores import connect
@@ -215,6 +215,8 @@ async def test_a_version_that_an_update_took_away_is_looked_up_again(
                 waiting.clear()
                 third = {"00100020": {"vr": "LO", "Value": ["THIRD"]}}
                 await run_update(update.Job(here, HERE, study, "c" * 32, third))
+                later = here.now() + 2 * update.REPLACED_DELAY
+                await cleanup.clean_up(replace(here, now=lambda: later))
             async for chunk in read(name, **more):
                 yield chunk
 

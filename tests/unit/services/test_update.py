@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -16,7 +17,16 @@ from dicomweb.errors import Conflict
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.query import Resource, parse
-from services import bulk_data, changes, delete, retrieve, search, store, update
+from services import (
+    bulk_data,
+    changes,
+    cleanup,
+    delete,
+    retrieve,
+    search,
+    store,
+    update,
+)
 from services.retrieve import Scope
 
 HERE = Partition("Microsoft.Default")
@@ -185,8 +195,22 @@ async def test_a_second_update_keeps_the_first_original_and_drops_the_one_betwee
     await run(job_of(runtime, uid, "b" * 32, second))
     assert await names_in_metadata(runtime, uid) == {"Third"}
     assert set((await read_all(runtime, uid, original=True)).values()) == set(files)
-    names = [b.name async for b in runtime.blobs.list("") if b.name.endswith(".dcm")]
-    assert len(names) == 60
+    assert await clean_up_after(runtime, update.REPLACED_DELAY / 2) == 0
+    assert len(await stored_files(runtime)) == 90
+    assert await clean_up_after(runtime, update.REPLACED_DELAY * 2) > 0
+    assert len(await stored_files(runtime)) == 60
+    assert await names_in_metadata(runtime, uid) == {"Third"}
+    assert set((await read_all(runtime, uid, original=True)).values()) == set(files)
+
+
+async def stored_files(runtime):
+    return [b.name async for b in runtime.blobs.list("") if b.name.endswith(".dcm")]
+
+
+async def clean_up_after(runtime, time):
+    """How many blobs a clean-up removes then."""
+    now = runtime.now() + time
+    return (await cleanup.clean_up(replace(runtime, now=lambda: now))).blobs
 
 
 async def test_an_abandoned_update_leaves_nothing_behind(runtime, study):
