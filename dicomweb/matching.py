@@ -81,13 +81,32 @@ def consecutive_words(words: Sequence[str], prefixes: Sequence[str]) -> bool:
 def fits_wildcard(text: str, pattern: str) -> bool:
     """Whether the whole text fits: `*` is any run of characters, `?` exactly one.
 
-    Both sides are expected folded.
+    Both sides are expected folded. Takes at most pattern times text, however many `*`
+    a client sends: of each piece between two of them the first place is taken.
 
     Source: PS3.4 C.2.2.2.4.
     """
-    marks = {"*": ".*", "?": "."}
-    expression = "".join(marks.get(mark) or re.escape(mark) for mark in pattern)
-    return re.fullmatch(expression, text, re.DOTALL) is not None
+    first, *rest = pattern.split("*")
+    if not rest:
+        return _fits_at(text, first, 0) and len(text) == len(first)
+    if not _fits_at(text, first, 0):
+        return False
+    at = len(first)
+    for piece in rest[:-1]:
+        places = range(at, len(text) - len(piece) + 1)
+        found = next((p for p in places if _fits_at(text, piece, p)), None)
+        if found is None:
+            return False
+        at = found + len(piece)
+    end = len(text) - len(rest[-1])
+    return end >= at and _fits_at(text, rest[-1], end)
+
+
+def _fits_at(text: str, piece: str, start: int) -> bool:
+    part = text[start : start + len(piece)]
+    return len(part) == len(piece) and all(
+        mark in {"?", character} for mark, character in zip(piece, part, strict=True)
+    )
 
 
 def name_text(value: object) -> str:

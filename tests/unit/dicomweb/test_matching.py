@@ -1,5 +1,6 @@
 """Search forms."""
 
+import re
 import struct
 import unicodedata
 
@@ -101,10 +102,28 @@ def test_consecutive_words_may_begin_anywhere_but_have_no_gap():
         ("ct", "?", False),
         ("a.c\n", "a.c*", True),
         ("abc", "a.c", False),
+        ("", "", True),
+        ("", "**", True),
+        ("", "?", False),
+        ("abab", "*ab", True),
+        ("aba", "ab*ba", False),
+        ("abcabd", "a*b?", True),
     ],
 )
 def test_a_wildcard_fits_the_whole_text(text, pattern, expected):
     assert fits_wildcard(text, pattern) is expected
+
+
+@given(st.text("ab", max_size=8), st.text("ab*?", max_size=8))
+def test_wildcards_fit_what_a_regular_expression_fits(text, pattern):
+    expression = pattern.replace("*", ".*").replace("?", ".")
+    expected = re.fullmatch(expression, text) is not None
+    assert fits_wildcard(text, pattern) is expected
+
+
+def test_no_number_of_wildcards_takes_long():
+    assert not fits_wildcard("a" * 5_000, "*a" * 200 + "b")
+    assert not fits_wildcard("ct", "*" * 5_000 + "x")
 
 
 @pytest.mark.parametrize(

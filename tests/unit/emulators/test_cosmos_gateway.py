@@ -436,6 +436,14 @@ def test_a_large_partition_has_what_only_an_unindexed_path_tells(
         assert [row["k"] for row in rows(answer)] == expected
 
 
+def test_no_number_of_wildcards_takes_long(account: Account) -> None:
+    account.create("p", id="1", k="a" * 5_000)
+    for pattern, expected in (("%a" * 200 + "b", 0), ("%" * 200 + "_a", 1)):
+        text = "SELECT * FROM c WHERE c.k LIKE @p"
+        answer = account.query(text, {"@p": pattern}, **of("p"))
+        assert len(rows(answer)) == expected
+
+
 def feed(account: Account, range_id: str, after: str = "") -> Answer:
     more = {"if_none_match": after} if after else {}
     return account.send(
