@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -89,10 +89,15 @@ def files_of(api: Api, study: str, **headers: str) -> list[bytes]:
 
 
 class Readers:
-    """Clients that read studies all the time and note what is neither old nor new."""
+    """Clients that read studies all the time and note what is neither old nor new.
 
-    def __init__(self, studies: Studies) -> None:
-        self.url = ""
+    Attributes:
+        lose: Whether a connection may be lost, because the server is killed.
+    """
+
+    def __init__(self, studies: Studies, url: str, *, lose: bool) -> None:
+        self.url = url
+        self.lose = lose
         self.reads = 0
         self.wrong: list[str] = []
         self.seen: set[str] = set()
@@ -117,8 +122,12 @@ class Readers:
     def _run(self, random: Random) -> None:
         while not self._stop.is_set():
             study = random.choice(list(self._studies.files))
-            with suppress(httpx.TransportError), Api(self.url) as api:
-                self._read(api, study, random.random() < 0.5)
+            try:
+                with Api(self.url) as api:
+                    self._read(api, study, random.random() < 0.5)
+            except httpx.TransportError as error:
+                if not self.lose:
+                    self.wrong.append(f"{study}: {error!r}")
 
     def _read(self, api: Api, study: str, whole: bool) -> None:
         try:
@@ -156,8 +165,7 @@ def test_a_killed_bulk_update_leaves_every_study_old_or_new_and_ends_new(
     studies.add(uids, LARGE)
     running = serve(data=tmp_path)
     in_the_middle = 0
-    readers = Readers(studies)
-    readers.url = running.url
+    readers = Readers(studies, running.url, lose=True)
     with Api(running.url) as api:
         studies.store(api)
         with readers.at_work(2):
@@ -188,9 +196,13 @@ def test_a_killed_bulk_update_leaves_every_study_old_or_new_and_ends_new(
     }
     with Api(running.url) as api:
         check_all_updated(api, studies, "New^Name")
-        second = update(api, list(studies.files), "Third^Name")
-        href = f"{running.url}/v2/operations/{second}"
-        assert ended_at(api, href, seconds=SECONDS)["status"] == "succeeded"
+        later = Readers(studies, running.url, lose=False)
+        with later.at_work(2):
+            second = update(api, list(studies.files), "Third^Name")
+            href = f"{running.url}/v2/operations/{second}"
+            assert ended_at(api, href, seconds=SECONDS)["status"] == "succeeded"
+        assert later.wrong == []
+        assert later.seen <= {"New^Name", "Third^Name"}
         check_all_updated(api, studies, "Third^Name")
     running.stop()
     print(f"{readers.reads} reads during {UPDATE_KILLS} kills")
