@@ -254,6 +254,11 @@ async def status_of(world: World, operation_id: str) -> dict[str, Any]:
     return found
 
 
+async def is_under_way(world: World, operation_id: str) -> bool:
+    found = await status_of(world, operation_id)
+    return found["status"] in {"notStarted", "running"}
+
+
 # --- the test ------------------------------------------------------------------------
 
 
@@ -277,13 +282,13 @@ async def test_a_reindex_under_load_and_two_kills_misses_and_invents_nothing(
     operation = await add_tags(world)
     began, interrupted = time.monotonic(), 0
     for _ in range(KILLS):
-        await asyncio.sleep(world.random.uniform(0.15, 0.35) * max(1, COUNT / 2000))
-        interrupted += (await status_of(world, operation))["status"] == "running"
+        await asyncio.sleep(world.random.uniform(0.05, 0.25) * max(1, COUNT / 1000))
+        interrupted += await is_under_way(world, operation)
         running.kill()
         running = start()
         world.port = running.port
         await healthy(running.port)
-    while (await status_of(world, operation))["status"] in {"notStarted", "running"}:
+    while await is_under_way(world, operation):
         await asyncio.sleep(0.1)
     took = time.monotonic() - began
     await asyncio.sleep(0.5)
