@@ -12,7 +12,7 @@ from enum import Flag, auto
 from os import _exit
 from pathlib import Path
 
-from localhost import indexing, timers
+from localhost import indexing, memory, timers
 from localhost.accepting import Load
 from localhost.extension import (
     DURABLE_TYPES,
@@ -93,6 +93,7 @@ def run(
     Raises:
         HostError: The app cannot be loaded.
     """
+    memory.give_back_early()
     worker = Worker(_load(setup.app_folder))
     if roles is Role.JOBS and not _has_jobs(worker.app):
         return False
