@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from archive import Archive, large, later, names, opened, small
 from data import new_uid
 from emulators.processes import AZURITE, Emulated, both, counters
+from faults import Faults
 
 from dicomweb.errors import Conflict, StoreUnavailable
 from dicomweb.query import Resource
@@ -609,3 +610,33 @@ async def test_the_last_look_before_a_delete_spares_what_is_in_use(runtime):
     assert await names(runtime) == sorted([*before[1], young])
     assert await scrub_repair.repair(old, finding, Repairs()) is Outcome.DELETED
     assert (await here.seen(), await names(runtime)) == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_stores_that_fail_make_no_findings_and_lose_nothing(tmp_path, seed):
+    faults = Faults()
+    async with opened(tmp_path, faults=faults) as runtime:
+        here = await filled(runtime)
+        [lost] = [n for n in await names(runtime, ".dcm") if "1.2.4.9.0_" in n]
+        [frames] = await names(runtime, ".frames")
+        before = await here.content("1.2.3")
+        for name in (lost, frames):
+            await runtime.blobs.delete(name)
+        blobs = set(await names(runtime))
+        old = later(runtime, days=8)
+        state = await scrub_operation.prepare(
+            old, SCRUB, Options(remove_lost=True), old.now().isoformat()
+        )
+        faults.random(seed=seed, share=0.05)
+        while state["phase"] != scrub_operation.DONE:
+            with suppress(StoreUnavailable):
+                state = await scrub_operation.step(old, SCRUB, state)
+        faults.stop()
+        counts = state["counts"]
+        found = [counts[name] for name in ("lost", "sideBlobs", "damaged", "orphans")]
+        assert found == [1, 1, 0, 0]
+        await runtime.publisher.heal(minimum_age_seconds=-1)
+        assert await here.content("1.2.3") == before
+        assert set(await names(runtime)) >= blobs | {frames}
+        assert len(await here.search(Resource.ALL_INSTANCES)) == 6
+        assert nonzero(await scrub(runtime)) == {}
