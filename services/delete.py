@@ -148,9 +148,11 @@ async def _delete_rows(
 
     False when another commit came first, or the study's revision is another.
     """
-    state = await runtime.commits.load(
-        pk, {f"se:{row['se']}" for row in rows}, [row["id"] for row in rows]
-    )
+    touched = {f"se:{row['se']}" for row in rows}
+    loaded = await runtime.commits.load(pk, touched, [row["id"] for row in rows])
+    # What is remembered of other series has no place in the commit.
+    series = {id: row for id, row in loaded.series.items() if id in touched}
+    state = StudyState(loaded.study, series, loaded.existing, touched)
     study = state.study
     if study is None or study["state"] != state_wanted:
         return False

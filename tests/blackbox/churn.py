@@ -58,7 +58,7 @@ class Client:
         key = self._random.choice(left)
         self.doomed.add(key)
         answer = await connection.request("DELETE", path_of(*key))
-        assert answer.status == 204
+        assert answer.status == 204, answer
         self.gone.add(key)
 
 

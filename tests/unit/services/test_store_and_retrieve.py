@@ -259,3 +259,24 @@ async def test_an_attribute_too_large_for_the_index_is_in_the_metadata_only(runt
     answer = await retrieve.metadata(runtime, Scope(HERE, study, series, sop))
     found = retrieve.metadata_object(answer.documents[0], "")
     assert len(found["00400275"]["Value"]) == 60_000
+
+
+async def test_an_instance_of_a_study_of_many_series_can_be_deleted(runtime):
+    """The commit has the series that it touches, not all that are remembered."""
+    study = "1.2.826.0.1.3680043.8.498.120"
+    for start in range(0, 120, 40):
+        await put(
+            runtime,
+            *(
+                instance(StudyInstanceUID=study, SOPInstanceUID=f"{study}.{n}")
+                for n in range(start, start + 40)
+            ),
+        )
+    first, second = (await retrieve.files(runtime, Scope(HERE, study), "*"))[:2]
+    for each in (first, second):
+        scope = Scope(HERE, study, each.series_instance_uid, each.sop_instance_uid)
+        await delete.delete(runtime, scope)
+    left = await retrieve.files(runtime, Scope(HERE, study), "*")
+    assert len(left) == 118
+    (row,) = await find(runtime, includefield="00201206,00201208")
+    assert row["00201206"]["Value"] == row["00201208"]["Value"] == [118]
