@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
 GROUPS = ("unit", "contract", "blackbox", "emulated", "durable", "clients", "docs")
@@ -20,6 +21,11 @@ REQUIRED = tuple(name for name in os.environ.get("REQUIRE", "").split(",") if na
 # ./dev test runs pytest more than once; this file has what the earlier runs counted.
 COUNTS = os.environ.get("DEV_GROUPS", "")
 IS_LAST_PART = os.environ.get("DEV_GROUPS_PART", "last") == "last"
+
+# The same examples on every machine, however slow; HYPOTHESIS=random tries new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("random", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

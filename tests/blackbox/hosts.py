@@ -13,8 +13,8 @@ import pytest
 from patients import found_in
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+START_SECONDS = 90.0
+STOP_SECONDS = 40.0
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ def refused_start(tmp_path: Path, **env: str) -> str:
         env={"PATH": "/usr/bin:/bin", "DICOM_DATA": str(tmp_path / "dicom"), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert ended.returncode != 0
     return ended.stdout + ended.stderr

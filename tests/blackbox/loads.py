@@ -375,7 +375,7 @@ async def agree(
     feed: FeedReader,
     studies: Sequence[str],
     *,
-    seconds: float = 5,
+    seconds: float = 20,
 ) -> None:
     """All views agree within that time."""
     deadline = time.monotonic() + seconds

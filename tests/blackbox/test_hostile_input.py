@@ -41,9 +41,9 @@ ATTACKERS = 6
 IDLE = 200
 MAX_BYTES = 300_000_000
 HONEST_SECONDS = 20 if FULL else 4
-NOISE_SECONDS = 0.02
+NOISE_SECONDS = 0.1
 """What the machine itself may add to a p95 while other things run on it."""
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if FULL else 240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if FULL else 600)]
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ async def test_hostile_input_harms_nobody(sandbox: Running, tmp_path: Path) -> N
 
 async def nothing_is_left(sandbox: Path) -> None:
     """Only the data folder holds files, and none of them is temporary."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while left := leftovers(sandbox):
         assert time.monotonic() < end, left
         await asyncio.sleep(0.2)

@@ -26,7 +26,7 @@ FULL = os.environ.get("FULL") == "1"
 STUDIES, INSTANCES, LARGE = (20, 50, 400) if FULL else (5, 12, 60)
 EXPORTED, UNKNOWN = (1000, 40) if FULL else (150, 12)
 UPDATE_KILLS = EXPORT_KILLS = 4 if FULL else 2
-SECONDS = 600 if FULL else 120
+SECONDS = 600 if FULL else 240
 OLD, SEED = "Load^Test", 20260202
 NAME = "00100010"
 
@@ -119,6 +119,13 @@ class Readers:
             for thread in threads:
                 thread.join()
 
+    def wait_until_seen(self, name: str, *, reads: int) -> None:
+        """Returns when a reader has seen the name, and so many reads are done."""
+        deadline = time.monotonic() + SECONDS
+        while name not in self.seen or self.reads < reads:
+            assert time.monotonic() < deadline, (self.seen, self.reads, self.wrong)
+            time.sleep(0.01)
+
     def _run(self, random: Random) -> None:
         while not self._stop.is_set():
             study = random.choice(list(self._studies.files))
@@ -149,7 +156,8 @@ def wait_for_progress(api: Api, href: str, member: str, least: int) -> bool:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         answer = api.get(href)
-        if answer.status_code == 200 or answer.json()["results"][member] >= least:
+        results = answer.json().get("results") or {}
+        if answer.status_code == 200 or results.get(member, 0) >= least:
             return answer.status_code == 202
         time.sleep(0.01)
     raise AssertionError("no progress")
@@ -169,6 +177,7 @@ def test_a_killed_bulk_update_leaves_every_study_old_or_new_and_ends_new(
     with Api(running.url) as api:
         studies.store(api)
         with readers.at_work(2):
+            readers.wait_until_seen(OLD, reads=10)
             id = update(api, list(studies.files), "New^Name")
             for kill in range(UPDATE_KILLS):
                 href = f"{running.url}/v2/operations/{id}"
@@ -183,6 +192,7 @@ def test_a_killed_bulk_update_leaves_every_study_old_or_new_and_ends_new(
             with Api(running.url) as client:
                 href = f"{running.url}/v2/operations/{id}"
                 operation = ended_at(client, href, seconds=SECONDS)
+            readers.wait_until_seen("New^Name", reads=21)
     assert in_the_middle > 0
     assert readers.wrong == []
     assert readers.reads > 20

@@ -262,7 +262,7 @@ async def is_under_way(world: World, operation_id: str) -> bool:
 # --- the test ------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(120 + COUNT // 20)
+@pytest.mark.timeout(400 + COUNT // 20)
 async def test_a_reindex_under_load_and_two_kills_misses_and_invents_nothing(
     serve: Callable[..., Running], tmp_path: Path
 ) -> None:

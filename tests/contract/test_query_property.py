@@ -31,7 +31,7 @@ from stores.ports import (
     Upsert,
 )
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(600)]
 
 _scopes = itertools.count(1)
 

@@ -50,6 +50,7 @@ async def test_events_are_kept_until_somebody_waits_for_them(
         started = await host.client.start_new("Listener")
         await host.client.raise_event(started, "early", {"n": 1})
         await host.client.raise_event(started, "unwanted", {"n": 0})
+        await host.until(started, lambda found: found["runtimeStatus"] == "Running")
         await asyncio.sleep(0.05)
         assert (await host.status(started))["runtimeStatus"] == "Running"
         await host.client.raise_event(started, "late", {"n": 2})

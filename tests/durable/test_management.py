@@ -186,6 +186,7 @@ async def test_a_terminated_instance_ignores_the_answer_of_a_running_episode(
         started = await host.client.start_new("Stuck")
         await asyncio.to_thread(entered.wait, 10)
         await host.client.terminate(started, "enough")
+        assert (await host.end(started))["output"] == "enough"
         leave.set()
         await asyncio.sleep(0.05)
         assert (await host.status(started))["output"] == "enough"
@@ -220,10 +221,12 @@ async def test_a_suspended_instance_does_nothing_until_it_is_resumed(
         await host.client.suspend(started, "pause")
         await host.client.suspend(started, "twice")
         await host.client.raise_event(started, "go", 1)
+        await host.until(started, lambda found: found["runtimeStatus"] == "Suspended")
         await asyncio.sleep(0.05)
         assert (await host.client.get_status(started)).runtime_status is State.Suspended
         assert "Echo" not in host.recording.calls
     async with hosting(app, tmp_path) as host:
+        await host.until(started, lambda found: found["runtimeStatus"] == "Suspended")
         await asyncio.sleep(0.05)
         assert (await host.status(started))["runtimeStatus"] == "Suspended"
         await host.client.resume(started, "on")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +67,49 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], *ports: int) -> Iterator[None]:
-    """A process, once it listens on the ports; ended afterwards."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
+def _process(
+    command: Callable[..., list[str]], *wanted: int
+) -> Iterator[tuple[int, ...]]:
+    """Ports of a process, once it listens on them; ended afterwards.
+
+    Args:
+        command: Gives the command line for the ports.
+        wanted: Ports; 0 stands for any. Another process may take a free one before
+            this does: then there is a second try on others.
+    """
+    try:
+        process, ports = _listening(command, wanted)
+    except RuntimeError:
+        if all(wanted):
+            raise
+        process, ports = _listening(command, wanted)
+    try:
+        yield ports
+    finally:
+        _end(process)
+
+
+def _listening(
+    command: Callable[..., list[str]], wanted: tuple[int, ...]
+) -> tuple["subprocess.Popen[bytes]", tuple[int, ...]]:
+    ports = tuple(port or free_port() for port in wanted)
+    process = subprocess.Popen(command(*ports), stdout=subprocess.DEVNULL, cwd=ROOT)
     try:
         for port in ports:
             _wait_for(port, process)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+    except BaseException:
+        _end(process)
+        raise
+    return process, ports
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
@@ -96,10 +129,13 @@ def cosmos_emulator(
     *options: str, port: int = 0, database: str = "dicom"
 ) -> Iterator[CosmosAddress]:
     """Our Cosmos DB emulator, empty unless `--file` says otherwise."""
-    port = port or free_port()
-    command = [sys.executable, str(ROOT / "tests" / "emulators" / "cosmos")]
-    with _process([*command, "--port", str(port), *options], port):
-        yield CosmosAddress(f"http://127.0.0.1:{port}/", database, EMULATOR_KEY)
+    program = [sys.executable, str(ROOT / "tests" / "emulators" / "cosmos")]
+
+    def command(port: int) -> list[str]:
+        return [*program, "--port", str(port), *options]
+
+    with _process(command, port) as (at,):
+        yield CosmosAddress(f"http://127.0.0.1:{at}/", database, EMULATOR_KEY)
 
 
 @contextmanager
@@ -117,21 +153,24 @@ def azurite(
     """
     if not AZURITE.exists():
         raise RuntimeError("Azurite is not installed: run npm ci")
-    port, table_port = port or free_port(), table_port or free_port()
     place = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
     node = shutil.which("node") or "node"
-    command = [
-        node, str(AZURITE.resolve()), "--blobHost", "127.0.0.1", "--blobPort", str(port),
-        "--tableHost", "127.0.0.1", "--tablePort", str(table_port),
-        "--queueHost", "127.0.0.1", "--queuePort", str(free_port()),
-        "--skipApiVersionCheck", "--disableTelemetry", "--silent", *place,
-    ]  # fmt: skip
-    with _process(command, port, table_port):
+
+    def command(blobs: int, tables: int) -> list[str]:
+        return [
+            node, str(AZURITE.resolve()), "--blobHost", "127.0.0.1",
+            "--blobPort", str(blobs), "--tableHost", "127.0.0.1",
+            "--tablePort", str(tables), "--queueHost", "127.0.0.1",
+            "--queuePort", str(free_port()), "--skipApiVersionCheck",
+            "--disableTelemetry", "--silent", *place,
+        ]  # fmt: skip
+
+    with _process(command, port, table_port) as (blobs, tables):
         connection = (
             "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
             f"AccountKey={AZURITE_KEY};"
-            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
-            f"TableEndpoint=http://127.0.0.1:{table_port}/devstoreaccount1;"
+            f"BlobEndpoint=http://127.0.0.1:{blobs}/devstoreaccount1;"
+            f"TableEndpoint=http://127.0.0.1:{tables}/devstoreaccount1;"
         )
         yield BlobAddress(connection=connection, container=container)
 

@@ -1,6 +1,7 @@
 """An HTTP proxy in the test's own loop: counts requests, cuts or refuses answers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -8,6 +9,8 @@ from random import Random
 from urllib.parse import urlsplit
 
 from stores.azure_blobs import BlobAddress
+
+IDLE_SECONDS = 2.0
 
 
 class Proxy:
@@ -35,12 +38,15 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         there = await asyncio.open_connection(self._host, self._port)
+        used = time.monotonic()
         try:
             while head := await self._head(reader):
-                if there[0].at_eof():  # Azurite closes what was idle for 5 s
+                # Azurite closes what was idle for 5 s.
+                if there[0].at_eof() or time.monotonic() > used + IDLE_SECONDS:
                     there[1].close()
                     there = await asyncio.open_connection(self._host, self._port)
                 await self._one(head, reader, writer, *there)
+                used = time.monotonic()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:

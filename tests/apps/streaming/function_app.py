@@ -14,6 +14,7 @@ from azurefunctions.extensions.http.fastapi import (
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 FIRED = Path(os.environ["FIRED"]) if "FIRED" in os.environ else None
+ENTERED = Path(os.environ["ENTERED"]) if "ENTERED" in os.environ else None
 
 
 @app.route("hello/{name?}", methods=["GET", "HEAD"])
@@ -89,6 +90,8 @@ async def Fail(req: Request) -> Response:
 
 @app.route("slow", methods=["GET"])
 async def Slow(req: Request, context: func.Context) -> Response:
+    if ENTERED:
+        ENTERED.write_text("")
     await asyncio.sleep(float(req.query_params.get("seconds", "1")))
     return Response(context.function_name)
 

@@ -21,9 +21,11 @@ async def test_a_lease_is_one_hosts_until_the_end_of_its_block(runtime):
 
 
 async def test_of_many_that_come_at_once_one_gets_it(runtime):
+    all_came = asyncio.Barrier(8)
+
     async def take() -> bool:
         async with lease(runtime, "work", MINUTE) as mine:
-            await asyncio.sleep(0.2)
+            await all_came.wait()
             return mine
 
     assert sum(await asyncio.gather(*(take() for _ in range(8)))) == 1
@@ -60,9 +62,9 @@ async def test_a_held_lease_is_waited_for_and_outlasts_its_duration(
     order: list[str] = []
 
     async def hold(name: str) -> None:
-        async with held(runtime, "work", timedelta(seconds=0.3)):
+        async with held(runtime, "work", timedelta(seconds=1.2)):
             order.append(f"{name} begins")
-            await asyncio.sleep(0.7)
+            await asyncio.sleep(1.8)
             order.append(f"{name} ends")
 
     await asyncio.gather(hold("one"), hold("two"))

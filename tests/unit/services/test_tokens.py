@@ -100,12 +100,19 @@ async def test_only_so_many_tokens_are_remembered(issuer, monkeypatch):
 
 async def test_remembered_tokens_cost_next_to_nothing(issuer):
     verify = verifier(issuer).verify
-    token = issuer.token()
-    await verify(token)
-    started = time.process_time()
-    for _ in range(1000):
-        await verify(token)
-    assert (time.process_time() - started) / 1000 < 0.0001
+    await verify(issuer.token())
+
+    async def cpu_of(verified: list[str]) -> float:
+        started = time.process_time()
+        for token in verified:
+            await verify(token)
+        return time.process_time() - started
+
+    ratios = []
+    for turn in range(3):  # the best of three: other things run on the machine
+        fresh = [issuer.token(oid=f"{turn} {number}") for number in range(50)]
+        ratios.append(await cpu_of(fresh) / await cpu_of(fresh))
+    assert max(ratios) > 5, ratios
 
 
 async def test_both_spellings_of_an_application_are_accepted(issuer):
