@@ -1,6 +1,7 @@
 """`./dev` on machines that are not ours: fresh clones, poor Pythons, no network."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from blackbox.dev_copies import copy_to
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
@@ -134,13 +136,13 @@ def studies(port: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PATH of what Debian's smallest image has and git, with one Python of ours.
+    """A PATH of what Debian's smallest image has, with one Python of ours.
 
     Also a `python3.13` that is there and does not work, as pyenv's shims are.
     """
     folder = tmp_path_factory.mktemp("tools")
     for name in (
-        *("bash", "cat", "cksum", "cp", "dirname", "env", "git", "grep", "ls"),
+        *("bash", "cat", "cksum", "cp", "dirname", "env", "grep", "ls"),
         *("mkdir", "mktemp", "mv", "readlink", "rm", "sed", "sh", "sleep", "uname"),
     ):
         (folder / name).symlink_to(shutil.which(name) or pytest.fail(f"no {name}"))
@@ -157,17 +159,41 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of requirements.txt, so that not every test downloads them."""
     folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:"]
+    command = [*any_pip(), "download", "-qq", "--only-binary", ":all:"]
     subprocess.run(
         [*command, "-r", ROOT / "requirements.txt", "-d", folder], check=True
     )
     return folder
 
 
+def any_pip() -> list[str]:
+    """A pip that works for this Python; ./dev may have made its environment without."""
+    here = [sys.executable, "-m", "pip"]
+    wheels = Path("/usr/share/python-wheels").glob("pip-*.whl")
+    others = [
+        [str(PYTHON), "-m", "pip"],
+        *([sys.executable, f"{wheel}/pip"] for wheel in wheels),
+        *([found] for name in ("pip3", "pip") if (found := shutil.which(name))),
+    ]
+    for pip in (here, *([*other, "--python", sys.executable] for other in others)):
+        tried = subprocess.run([*pip, "--version"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            return pip
+    pytest.skip("no pip to download packages with")
+
+
 def clone_to(folder: Path, tools: Path, python: Path, **more: str) -> Clone:
     target = folder / "a folder with spaces" / "clone"
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("git, or the repository of these files, is not here to be cloned")
+    # The files may be another user's, as in a container: git asks for a word.
+    trusting = folder / "gitconfig"
+    trusting.parent.mkdir(parents=True, exist_ok=True)
+    trusting.write_text("[safe]\n\tdirectory = *\n")
     subprocess.run(
-        ["git", "clone", "-q", "--local", str(ROOT), str(target)], check=True
+        ["git", "clone", "-q", "--local", str(ROOT), str(target)],
+        env={**os.environ, "GIT_CONFIG_GLOBAL": str(trusting)},
+        check=True,
     )
     kept = ("PIP_CERT", "PIP_FIND_LINKS", "HTTPS_PROXY", "https_proxy", "HOME")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
@@ -225,12 +251,24 @@ def poor_python(folder: Path, *hidden: str) -> Path:
     for path in real.glob("libpython*"):
         (folder / "lib" / path.name).symlink_to(path)
     for path in (real / version).iterdir():
-        if path.name != "site-packages" and path.stem not in hidden:
+        has_packages = path.name in {"site-packages", "dist-packages"}
+        if not has_packages and path.stem not in hidden:
             (library / path.name).symlink_to(path)
-    for path in (real / version / "site-packages").iterdir():
-        if path.name.split("-")[0] not in hidden:
-            (packages / path.name).symlink_to(path)
+    if "pip" not in hidden:
+        give_pip(real / version / "site-packages", packages)
     return folder / "bin" / version
+
+
+def give_pip(real: Path, packages: Path) -> None:
+    """Its own pip; Debian's Python has none there, then that of the environment."""
+    origin = importlib.util.find_spec("pip")
+    places = [real / "pip", *([Path(origin.origin).parent] if origin else [])]
+    pip = next((place for place in places if place.is_dir()), None)
+    if pip is None:
+        pytest.skip("no pip that a Python without ensurepip could have")
+    (packages / "pip").symlink_to(pip)
+    # Debian's Python looks for packages in a folder of another name.
+    (packages.parent / "dist-packages").symlink_to("site-packages")
 
 
 def test_a_fresh_clone_is_healthy_within_two_minutes(installed):
@@ -406,6 +444,48 @@ def test_without_ensurepip_and_pip_the_package_to_install_is_named(tmp_path, too
     assert answer.returncode == 1
     assert f"apt-get install {PYTHON.name}-venv" in answer.stdout
     assert not (clone.folder / ".venv").exists()
+
+
+def test_a_python_that_can_make_no_environment_is_passed_over(tmp_path, tools):
+    poor = poor_python(tmp_path / "python", "ensurepip", "pip", "email")
+    clone = clone_to(tmp_path, tools, PYTHON, PIP_NO_INDEX="1")
+    path = f"{poor.parent}:{clone.environment['PATH']}"
+    answer = clone.run("serve", "--port", str(free_port()), PATH=path)
+    assert f"({PYTHON})" in answer.stdout
+    assert "The packages could not be installed" in answer.stdout
+
+
+LAME = """#!/bin/sh
+case "$*" in
+  -V) echo Python 3.13.0 ;;
+  *"import sys, venv"* | *fcntl*) ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+def test_a_second_python_without_venv_does_not_keep_the_tests_from_running(
+    tmp_path, tools
+):
+    """Only the tests for Azure's worker library want an environment of it."""
+    if importlib.util.find_spec("azure_functions_runtime"):
+        pytest.skip("this Python has Azure's worker library itself")
+    python = tmp_path / "bin" / "python3.13"
+    python.parent.mkdir()
+    python.write_text(LAME)
+    python.chmod(0o755)
+    done = subprocess.run(
+        [copy_to(tmp_path / "copy") / "dev", "test", "--version"],
+        env={"PATH": f"{python.parent}:{tools}", "PYENV_ROOT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode, f"pytest {pytest.__version__}" in said) == (0, True), said
+    assert "apt-get install" in said
+    assert f"No .venv313 with {python}" in said
+    assert not list((tmp_path / "copy").glob(".venv313*"))
 
 
 def test_after_an_interrupted_first_start_two_at_once_install_once(

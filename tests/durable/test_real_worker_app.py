@@ -3,13 +3,18 @@
 Where `func` is not to be had, Azure's own worker library indexes the app in its place.
 """
 
+import contextlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
+from blackbox.dev_copies import copy_to
 from durable.test_real_worker import ROOT, SCRIPT, bindings, python_with_worker, run
+from emulators.processes import AZURITE, free_port
 
 from functions.routes import http_functions
 from orchestrations import registry
@@ -114,7 +119,7 @@ def test_the_audit_log_is_never_thinned_out():
 
 def test_dev_func_says_how_to_get_core_tools_where_they_are_not(tmp_path):
     for name in ("bash", "dirname", "readlink"):
-        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+        (tmp_path / name).symlink_to(shutil.which(name))
     ended = subprocess.run(
         ["bash", str(ROOT / "dev"), "func"],
         env={"PATH": str(tmp_path)},
@@ -126,28 +131,50 @@ def test_dev_func_says_how_to_get_core_tools_where_they_are_not(tmp_path):
     assert "azure-functions-core-tools" in ended.stderr
 
 
-def test_dev_func_starts_core_tools_with_settings_and_emulators(tmp_path):
+@pytest.fixture
+def copy(tmp_path):
+    """What ./dev func needs of this repository, so that it writes nothing here."""
+    if not AZURITE.exists() or shutil.which("node") is None:
+        pytest.skip("node or azurite is not installed: run npm ci")
+    folder = copy_to(tmp_path / "copy")
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    return folder
+
+
+def three_free_ports():
+    """The first of three ports in a row that nobody listens on."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + 3):
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port))
+            return first
+
+
+def test_dev_func_starts_core_tools_with_settings_and_emulators(copy, tmp_path):
     """A program of the name `func` stands for Core Tools and says what it was given."""
     program = tmp_path / "func"
     program.write_text(
-        "#!/bin/sh\necho args: $*\ncat local.settings.json\n"
-        "env | grep -E '^(VIRTUAL_ENV|AzureWebJobsStorage)=' || true\n"
+        "#!/bin/sh\necho args: $*\ncat local.settings.json\necho venv: $VIRTUAL_ENV\n"
     )
     program.chmod(0o755)
-    settings = ROOT / "local.settings.json"
-    existed = settings.exists()
-    try:
-        ended = subprocess.run(
-            [str(ROOT / "dev"), "func", "--port", "7171"],
-            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=110,
-        )
-    finally:
-        if not existed:
-            settings.unlink(missing_ok=True)
+    port = three_free_ports()
+    ended = subprocess.run(
+        [copy / "dev", "func", "--port", "7171"],
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "DEV_AZURITE_PORT": str(port),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
     assert ended.returncode == 0, ended.stderr
+    assert f"Starting Azurite on ports {port} to {port + 2}" in ended.stderr
     assert "args: start --port 7171" in ended.stdout
     assert "FUNCTIONS_WORKER_RUNTIME" in ended.stdout
+    assert f"venv: {copy / '.venv'}" in ended.stdout
+    assert (copy / ".data/azurite").is_dir()
