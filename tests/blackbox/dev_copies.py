@@ -18,7 +18,9 @@ def copy_to(folder: Path) -> Path:
     environment.mkdir(parents=True)
     for name in COPIED:
         shutil.copy(ROOT / name, folder / name)
-    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "lib64", "pyvenv.cfg"):
+        if (real := Path(sys.prefix) / name).exists():
+            (environment / name).symlink_to(real)
     files = ["requirements.txt"], ["requirements.txt", "requirements-dev.txt"]
     levels = zip(("runtime", "dev"), files, strict=True)
     lines = [f"{level} {stamp(*names)}\n" for level, names in levels]

@@ -482,7 +482,7 @@ def test_a_second_python_without_venv_does_not_keep_the_tests_from_running(
         check=False,
     )
     said = done.stdout + done.stderr
-    assert (done.returncode, done.stdout[:7]) == (0, "pytest "), said
+    assert (done.returncode, f"pytest {pytest.__version__}" in said) == (0, True), said
     assert "apt-get install" in said
     assert f"No .venv313 with {python}" in said
     assert not list((tmp_path / "copy").glob(".venv313*"))
