@@ -1,6 +1,8 @@
 """The table of routes as the host sees it."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,14 @@ def test_data_routes_exist_twice_and_all_need_a_permission():
             assert route.permission is not Permission.NONE
             assert set(route.versions) <= set(VERSIONS)
             assert route.audit is not None
+
+
+GOLDEN = Path(__file__).with_name("functions.txt")
+
+
+def test_names_methods_routes_and_order_are_those_that_were_agreed():
+    """Azure knows a function by its name; `UPDATE_GOLDEN=1` writes the file."""
+    lines = [f"{f.name} {','.join(f.methods)} {f.template}\n" for f in FUNCTIONS]
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text("".join(lines), encoding="utf-8")
+    assert GOLDEN.read_text(encoding="utf-8").splitlines(keepends=True) == lines
