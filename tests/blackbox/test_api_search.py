@@ -33,19 +33,19 @@ def store(api, *files, path="/v2/studies"):
 
 STUDY_KEYS = {
     "StudyInstanceUID": "1.2.404",
-    "StudyDate": "19000101",
+    "StudyDate": "18911224",
     "StudyDescription": "nothing",
     "AccessionNumber": "nothing",
     "PatientID": "nothing",
     "PatientName": "nothing",
-    "PatientBirthDate": "19000101",
+    "PatientBirthDate": "18911224",
     "ReferringPhysicianName": "nothing",
     "ModalitiesInStudy": "XX",
 }
 SERIES_KEYS = {
     "SeriesInstanceUID": "1.2.404",
     "Modality": "XX",
-    "PerformedProcedureStepStartDate": "19000101",
+    "PerformedProcedureStepStartDate": "18911224",
     "ManufacturerModelName": "nothing",
 }
 INSTANCE_KEYS = {"SOPInstanceUID": "1.2.404", "SOPClassUID": "1.2.404"}
