@@ -5,6 +5,7 @@ line. CI runs the suite on the real ones.
 """
 
 import os
+import shlex
 import sys
 from urllib.request import urlopen
 
@@ -24,7 +25,7 @@ def func(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "func"
-    program.write_text(FAKE.format(python=sys.executable))
+    program.write_text(FAKE.format(python=shlex.quote(sys.executable)))
     program.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 

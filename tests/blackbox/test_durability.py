@@ -217,9 +217,10 @@ async def test_who_sends_again_after_a_lost_answer_has_stored_it_once(
                 port, load_file(study, series, sop), random.uniform(0, longest)
             )
             statuses.append(await stow(port, sent, study, series, sop))
-        if len(statuses) >= 40 and len(set(statuses)) > 1:
+        if len(statuses) >= 40 and 409 in statuses:
             break
-    assert set(statuses) == {200, 409}, "no answer was lost, or nothing was stored"
+    # 409: stored, and the answer lost; 200: a fast client was gone before the store.
+    assert {409} <= set(statuses) <= {200, 409}, "no answer was lost"
     assert len(sent.acknowledged) == len(statuses)
     await agree(port, sent, feed, [study])
     assert len(feed.told[study]) == len(statuses)

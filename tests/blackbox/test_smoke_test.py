@@ -5,6 +5,7 @@ and commands "in the container" with our Python. CI runs the script on real cont
 """
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -50,7 +51,8 @@ esac
 @pytest.fixture
 def smoke(tmp_path):
     program = tmp_path / "docker"
-    program.write_text(FAKE.format(root=ROOT, python=sys.executable))
+    root, python = shlex.quote(str(ROOT)), shlex.quote(sys.executable)
+    program.write_text(FAKE.format(root=root, python=python))
     program.chmod(0o755)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
