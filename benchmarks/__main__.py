@@ -45,10 +45,6 @@ class Line:
         found = []
         if self.ours.failed:
             found.append(f"{self.ours.failed} requests failed")
-        if self.row.beats_peer and self.peer is not None and self.peer.failed:
-            found.append(
-                f"not compared: {self.peer.failed} requests of the peer failed"
-            )
         if self.row.beats_peer and self.ratio is not None and self.ratio > 1:
             found.append(f"{self.ratio:.2f} x the CPU of the peer")
         budget = self.row.budget_ms
@@ -247,12 +243,16 @@ def _markdown(report: Report, arguments: argparse.Namespace) -> str:
             f"{ours.p50_ms:.1f} / {ours.p95_ms:.1f}",
             f"{ours.per_second:.0f}",
             "" if peer is None else f"{peer.per_second:.0f}",
-            "**red**: " + "; ".join(reasons) if reasons else "",
+            "**red**: " + "; ".join(reasons) if reasons else _remark(peer),
         )
         lines.append("| " + " | ".join(cells) + " |")
     lines += _growth_table(report.growth)
     lines += ["", *(f"- {note}" for note in report.notes), ""]
     return "\n".join(lines)
+
+
+def _remark(peer: Measure | None) -> str:
+    return f"the peer failed {peer.failed} times" if peer and peer.failed else ""
 
 
 def _growth_table(growth: list[tuple[str, list[tuple[int, Measure]]]]) -> list[str]:
