@@ -239,18 +239,31 @@ async def store_until_lost(
     with suppress(*LOST):
         async with connected(port) as connection:
             while True:
-                study, series = random.choice(studies), uids.next()
-                files = {}
-                for _ in range(random.randint(1, 4)):
-                    sop = uids.next()
-                    is_large = random.random() < 0.01
-                    files[sop] = load_file(study, series, sop, large=is_large)
-                sent.files[study] |= files
-                answer = await connection.request(
-                    "POST", "/v2/studies", STOW_HEADERS, stow_body(files.values())
-                )
-                sent.statuses.add(answer.status)
-                sent.acknowledged |= acknowledged(answer)
+                await store_some(connection, sent, studies, uids, random, 0.01)
+
+
+async def store_some(
+    connection: Connection,
+    sent: Sent,
+    studies: Sequence[str],
+    uids: Uids,
+    random: Random,
+    large: float,
+) -> Answer:
+    """Stores one to four instances of a study, this share of them large ones."""
+    study, series = random.choice(studies), uids.next()
+    files = {}
+    for _ in range(random.randint(1, 4)):
+        sop = uids.next()
+        is_large = random.random() < large
+        files[sop] = load_file(study, series, sop, large=is_large)
+    sent.files[study] |= files
+    answer = await connection.request(
+        "POST", "/v2/studies", STOW_HEADERS, stow_body(files.values())
+    )
+    sent.statuses.add(answer.status)
+    sent.acknowledged |= acknowledged(answer)
+    return answer
 
 
 # --- what the server says ----------------------------------------------------------

@@ -24,6 +24,7 @@ from blackbox.loads import (
     connected,
     healthy,
     load_file,
+    store_some,
     stow_body,
 )
 
@@ -68,18 +69,7 @@ async def store_until_refused(
     async with connected(port) as connection:
         refusals = 0
         while refusals < 5:
-            study, series = random.choice(studies), uids.next()
-            files = {}
-            for _ in range(random.randint(1, 4)):
-                sop = uids.next()
-                is_large = random.random() < 0.05
-                files[sop] = load_file(study, series, sop, large=is_large)
-            sent.files[study] |= files
-            answer = await connection.request(
-                "POST", "/v2/studies", STOW_HEADERS, stow_body(files.values())
-            )
-            sent.statuses.add(answer.status)
-            sent.acknowledged |= acknowledged(answer)
+            answer = await store_some(connection, sent, studies, uids, random, 0.05)
             if answer.status == REFUSED:
                 assert int(answer.headers["retry-after"]) > 0
                 refusals += 1
