@@ -11,11 +11,14 @@ from functools import lru_cache
 DEFAULT = "latin-1"
 """Codec of ISO-IR 6. One byte, one character: ASCII, and no byte is lost."""
 
+_LATIN_1 = "iso8859-1"
+"""The same codec by another name, so that its escape sequence must be announced."""
+
 _TERMS = {
     "": DEFAULT,
     "ISO_IR 6": DEFAULT,
     "ISO_IR 13": "shift_jis",
-    "ISO_IR 100": "latin-1",
+    "ISO_IR 100": _LATIN_1,
     "ISO_IR 101": "iso8859-2",
     "ISO_IR 109": "iso8859-3",
     "ISO_IR 110": "iso8859-4",
@@ -42,7 +45,7 @@ _ESCAPES = {
     b"\x1b(B": DEFAULT,
     b"\x1b(J": "shift_jis",
     b"\x1b)I": "shift_jis",
-    b"\x1b-A": "latin-1",
+    b"\x1b-A": _LATIN_1,
     b"\x1b-B": "iso8859-2",
     b"\x1b-C": "iso8859-3",
     b"\x1b-D": "iso8859-4",

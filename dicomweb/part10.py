@@ -192,7 +192,7 @@ def _inflated_chunks(deflated: bytes, max_bytes: int) -> Iterator[bytes]:
         while not inflater.eof:
             chunk = inflater.decompress(waiting, _INFLATE_BYTES)
             waiting = inflater.unconsumed_tail
-            if not chunk and not waiting:
+            if not chunk and not waiting and not inflater.eof:
                 raise MalformedInstance("The deflated data set ends too early.")
             left -= len(chunk)
             if left < 0:

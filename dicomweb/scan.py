@@ -140,7 +140,7 @@ def _scan_data_set(file: Part10) -> Scan:
         buffer=buffer,
         transfer_syntax_uid=file.transfer_syntax_uid,
         elements=_in_order(root.elements),
-        bulk=tuple(scanner.bulk),
+        bulk=_shown(scanner.bulk, root.elements),
         root_visits=scanner.root_visits,
         nested_visits=scanner.nested_visits,
         codecs=root.codecs,
@@ -154,6 +154,25 @@ def _in_order(elements: dict[str, Json]) -> dict[str, Json]:
     tags = list(elements)
     ordered = sorted(tags)
     return elements if tags == ordered else {tag: elements[tag] for tag in ordered}
+
+
+def _shown(
+    bulk: list[BulkElement], elements: dict[str, Json]
+) -> tuple[BulkElement, ...]:
+    """What the JSON refers to: of elements that come twice the last counts."""
+    last = {element.path: element for element in bulk}
+    return tuple(element for path, element in last.items() if _refers(elements, path))
+
+
+def _refers(elements: dict[str, Json], path: str) -> bool:
+    *outer, tag = path.split("/")
+    for sequence, item in zip(outer[::2], outer[1::2], strict=True):
+        holder = elements[sequence]
+        items = holder.get("Value", ()) if holder["vr"] == "SQ" else ()
+        if int(item) >= len(items):
+            return False
+        elements = items[int(item)]
+    return "BulkDataURI" in elements.get(tag, ())
 
 
 class _Keys(dict[int, str]):
@@ -368,7 +387,8 @@ class _Scanner:
         """
         if key in (_ITEM_END, _SEQUENCE_END):
             return -start
-        if name == "UN":
+        is_unknown = name == "UN"
+        if is_unknown:
             name = self._known_vr(key, length)
         if length == UNDEFINED:
             if name == "SQ":
@@ -378,7 +398,9 @@ class _Scanner:
         if stop > level.end:
             raise _cut(key)
         if key:
-            if name == "SQ":
+            if name == "SQ" and is_unknown:
+                self._sequence_if_any(level, key, start, stop)
+            elif name == "SQ":
                 self._sequence(level, key, start, stop)
             else:
                 self._visits(level).append((key, name, start, stop))
@@ -448,6 +470,16 @@ class _Scanner:
         if length >= 0xFFFF:
             return "UN"
         return _IMPLICIT_VRS[key]
+
+    def _sequence_if_any(self, level: _Level, key: str, start: int, stop: int) -> None:
+        """Read items out of a value that the file calls UN; else it stays bytes."""
+        bulk, visits = len(self.bulk), len(self.nested_visits)
+        try:
+            self._sequence(level, key, start, stop)
+        except (MalformedInstance, struct.error):
+            del self.bulk[bulk:], self.nested_visits[visits:]
+            self._visits(level).append((key, "UN", start, stop))
+            self._add_bulk(level, key, "UN", start, stop)
 
     def _sequence(self, level: _Level, key: str, start: int, stop: int | None) -> int:
         """Read the items of a sequence; the first byte after it.

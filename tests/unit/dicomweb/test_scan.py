@@ -308,6 +308,9 @@ def test_a_long_text_is_bulk_data_and_a_long_list_of_labels_is_refused_later() -
         (b"utf_7", b"+AGE-", "+AGE-"),
         (b"ISO 2022 IR 6\\ISO 2022 IR 87", b"a\x1b%Gb", "a\x1b%Gb"),
         (b"ISO 2022 IR 6", b"\x1b-L\xbb", "\x1b-L»"),
+        (b"ISO_IR 166", b"\x1b-A\xbb", "\x1b-Aป"),
+        (b"ISO 2022 IR 166\\ISO 2022 IR 100", b"\x1b-A\xbb", "»"),
+        (b"ISO_IR 166", b"\x1b(Bx", "x"),
     ],
 )
 def test_a_text_is_decoded_by_its_character_set(
@@ -361,6 +364,32 @@ def test_items_inherit_the_character_set_and_may_have_their_own() -> None:
     values = [item["00080104"]["Value"] for item in found["00081140"]["Value"]]
     assert values == [["é"], ["щ"], ["é"]]
     assert found["00091001"]["Value"] == ["ę"]
+
+
+# --- elements that come twice ----------------------------------------------------
+
+
+def test_of_an_element_that_comes_twice_the_last_counts_also_for_bulk_data() -> None:
+    twice = explicit(0x7FE00010, b"OB", b"old!") + explicit(0x7FE00010, b"OB", b"new!")
+    found = scan.scan(part10_file(twice))
+    assert [found.buffer[b.offset : b.offset + b.length] for b in found.bulk] == [
+        b"new!"
+    ]
+    text = explicit(0x00091001, b"OB", b"old!") + explicit(0x00091001, b"LO", b"new!")
+    found = scan.scan(part10_file(text))
+    assert found.elements == {"00091001": {"vr": "LO", "Value": ["new!"]}}
+    assert found.bulk == ()
+
+
+def test_bulk_data_of_a_sequence_that_another_replaces_are_forgotten() -> None:
+    binary = explicit(0x00091001, b"OB", b"old!")
+    first = implicit(ITEM, binary) + implicit(ITEM, binary)
+    other = implicit(ITEM, explicit(0x00091001, b"LO", b"new!"))
+    for vr, second in ((b"SQ", other), (b"SQ", b""), (b"LO", b"a\\b\\")):
+        body = explicit(0x00081140, b"SQ", first) + explicit(0x00081140, vr, second)
+        found = scan.scan(part10_file(body))
+        assert found.elements["00081140"]["vr"] == vr.decode()
+        assert found.bulk == ()
 
 
 # --- what the VR leaves open -----------------------------------------------------
@@ -436,6 +465,25 @@ def test_unknown_vr_of_a_known_attribute_is_read_by_the_dictionary() -> None:
     }
 
 
+def test_an_unknown_value_that_is_no_sequence_although_it_should_be_stays_bytes() -> (
+    None
+):
+    whole = implicit(ITEM, implicit(0x00091001, b"1234"))
+    body = (
+        explicit(0x00081140, b"UN", whole + b"garbage")
+        + explicit(0x00081150, b"UI", b"1.2\0")
+        + explicit(0x00081250, b"UN", b"\1\2\3")
+    )
+    found = scan.scan(part10_file(body))
+    assert found.elements == {
+        "00081140": {"vr": "UN", "BulkDataURI": "00081140"},
+        "00081150": {"vr": "UI", "Value": ["1.2"]},
+        "00081250": {"vr": "UN", "BulkDataURI": "00081250"},
+    }
+    assert [bulk.length for bulk in found.bulk] == [len(whole) + 7, 3]
+    assert found.nested_visits == []
+
+
 def test_a_vr_that_nobody_knows_and_an_implicit_stray_are_stepped_over() -> None:
     body = (
         explicit(0x00091001, b"ZZ", b"1234")
@@ -465,6 +513,11 @@ def test_the_data_set_is_read_as_it_is_written_whatever_is_promised(
         body = explicit(0x00080060, b"CS", b"CT")
     found = scan.scan(part10_file(body, promised))
     assert found.elements == {"00080060": {"vr": "CS", "Value": ["CT"]}}
+
+
+def test_a_deflated_data_set_may_be_empty() -> None:
+    file = part10_file(zlib.compress(b"", wbits=-15), DeflatedExplicitVRLittleEndian)
+    assert scan.scan(file).elements == {}
 
 
 def test_a_missing_transfer_syntax_is_found_by_looking() -> None:
