@@ -6,6 +6,7 @@ Container `dicom` is the authority, one logical partition per study (`study_pk`)
     se:{series}           a series: count, merged attributes
     i:{series}:{sop}      an instance: versions, frame index, metadata
     ev:{rev}              what one commit did; outbox of catalog, feed and cleanup
+    en:{token}:{number}   entries of an `ev` that has too many for one document
 
 Container `catalog` repeats `st` and `se` in search form. Renaming a field or an id is
 a breaking change of the data format (`stores.containers.DATA_FORMAT`).

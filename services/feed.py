@@ -2,8 +2,8 @@
 
 Pages of entries stand beside a `head` in one logical partition; head and pages are
 written in one batch, so a number once given is visible and none is ever skipped. A page
-is named after its event, so an event that is published twice is refused the second
-time. Segments keep a logical partition below its limit of 20 GB.
+is named after its event (or the part of a large one), so what is published twice is
+refused the second time. Segments keep a logical partition below its limit of 20 GB.
 
 Fields of a page: `first`, `last` sequence, `ts` microseconds since 1970 UTC, `action`,
 `p` partition name, `study`, `e` entries `[series, sop, watermark]`.
@@ -159,7 +159,7 @@ class Feed:
             entries = _entries(event)
             pages.append(
                 {
-                    "id": f"{pk}|{event['rev']}",
+                    "id": _page_id(pk, event),
                     "first": sequence,
                     "last": sequence + len(entries) - 1,
                     "ts": ts,
@@ -354,6 +354,12 @@ def _new_head(previous: Document | None) -> Document:
         "bytes": 0,
         "totals": previous["totals"] if previous else _NO_TOTALS,
     }
+
+
+def _page_id(pk: str, event: Document) -> str:
+    """Of its event, or of one part of it."""
+    part = f"|{event['part']}" if "part" in event else ""
+    return f"{pk}|{event['rev']}{part}"
 
 
 def _entries(event: Document) -> list[list[Any]]:

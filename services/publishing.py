@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from dicomweb.errors import DicomwebError
 from dicomweb.query_tags import QueryTag
 from services import documents as doc
+from services import event_parts
 from services.catalog import Catalog, CatalogChange
 from services.feed import Feed
-from services.tag_registry import TagRegistry
+from services.tag_registry import Registry, TagRegistry
 from stores import containers
 from stores.ports import (
     And,
@@ -146,7 +148,7 @@ class Publisher:
                 change = await self._whole_study(commit.pk, commit.study)
         await asyncio.gather(
             self._catalog.put(change),
-            self._feed.append(commit.pk, events),
+            self._append(commit.pk, events),
             self._index_newer_tags(commit.pk, events),
         )
         self._finish_later(
@@ -156,22 +158,40 @@ class Publisher:
         if len(self._published) > _REMEMBERED:
             self._published.popitem(last=False)
 
+    async def _append(self, pk: str, events: Sequence[Document]) -> None:
+        """Appends to the feed, in order; those at hand share a request."""
+        at_hand: list[Document] = []
+        for event in events:
+            if "parts" not in event:
+                at_hand.append(event)
+                continue
+            await self._feed.append(pk, at_hand)
+            at_hand = []
+            async for piece in event_parts.pieces(self._documents, pk, event):
+                await self._feed.append(pk, [piece])
+        await self._feed.append(pk, at_hand)
+
     async def _index_newer_tags(self, pk: str, events: Sequence[Document]) -> None:
         """Indexes again what was stored with an older registry of query tags."""
         written = [
             event
             for event in events
-            if event["entries"] and event["action"] != doc.DELETE_ACTION
+            if (event["entries"] or "parts" in event)
+            and event["action"] != doc.DELETE_ACTION
         ]
         if not written:
             return
         registry = await self._tags.read()
-        ids = [
-            doc.instance_id(entry[0], entry[1])
-            for event in written
-            if event["tv"] < registry.version
-            for entry in event["entries"]
-        ]
+        for event in written:
+            if event["tv"] >= registry.version:
+                continue
+            async for piece in event_parts.pieces(self._documents, pk, event):
+                await self._index_entries(pk, piece["entries"], registry)
+
+    async def _index_entries(
+        self, pk: str, entries: Sequence[list[Any]], registry: Registry
+    ) -> None:
+        ids = [doc.instance_id(series, sop) for series, sop, *_ in entries]
         for start in range(0, len(ids), INDEX_AGAIN):
             piece = ids[start : start + INDEX_AGAIN]
             await self.index_again(pk, piece, registry.indexed)
@@ -179,7 +199,7 @@ class Publisher:
     async def _settle(
         self, pk: str, events: Sequence[Document], study: Document
     ) -> list[str]:
-        """Hands deleted versions to cleanup; ids of the events that are done then.
+        """Hands deleted versions to cleanup; ids of what is done then.
 
         The event that began a delete stays pending until the study is gone, so that
         healing finds the study however far the delete came.
@@ -190,7 +210,13 @@ class Publisher:
                 if event.get("first"):
                     await self.forget_errors(event["first"])
         deleting = study["state"] == doc.DELETING
-        return [e["id"] for e in events if not (deleting and "hold" in e)]
+        # The parts first: should they alone be marked, the event is published again.
+        return [
+            id
+            for event in events
+            if not (deleting and "hold" in event)
+            for id in (*event_parts.ids(event), event["id"])
+        ]
 
     def _finish_later(self, pk: str, ids: Sequence[str]) -> None:
         self._finished.setdefault(pk, []).extend(ids)
@@ -298,7 +324,7 @@ class Publisher:
         change = await self._whole_study(pk, study)
         events = await self._pending_events(pk, study["rev"])
         await self._catalog.put(change)
-        await self._feed.append(pk, events)
+        await self._append(pk, events)
         await self._index_newer_tags(pk, events)
         await self._mark_done(pk, await self._settle(pk, events, study))
         logger.info("healed %d events of %s", len(events), pk)

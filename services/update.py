@@ -26,6 +26,7 @@ from dicomweb.errors import (
 from dicomweb.identifiers import Partition
 from dicomweb.query_tags import Level, QueryTag
 from services import documents as doc
+from services import event_parts
 from services.cleanup import remove_later
 from services.new_versions import with_new_version
 from services.runtime import Runtime
@@ -48,7 +49,7 @@ from stores.ports import (
 )
 
 PAGE = 25
-MAX_INSTANCES = 8000
+MAX_INSTANCES = 100_000
 MAX_SERIES = 60
 STAGED_AT_ONCE = 5
 COMMIT_BYTES = 1_000_000
@@ -73,6 +74,20 @@ class StudyLocked(Conflict):
     def __init__(self, job_id: str) -> None:
         super().__init__("Another update of the study is under way.")
         self.job_id = job_id
+
+
+@dataclass(slots=True)
+class Entries:
+    """Those of the Update event: `[series, sop, watermark]` of each instance.
+
+    Attributes:
+        inline: What the event holds itself.
+        parts: Where the others stand, as the event has it.
+    """
+
+    all: list[list[Any]]
+    inline: list[list[Any]] = field(default_factory=list)
+    parts: Document | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +128,7 @@ async def _commit(
     change: Callable[[Document, StudyState], list[Operation] | None],
     *,
     series: Sequence[str] = (),
-    entries: Sequence[list[Any]] = (),
+    entries: Entries | None = None,
     tags_version: int = 0,
 ) -> bool:
     """One commit that changes `st`; False when `change` returns None.
@@ -145,8 +160,13 @@ async def _commit(
         for id in changed:
             after.series[id]["rev"] = study["rev"]
         event = commits.event(
-            after, doc.UPDATE_ACTION, list(entries), tags_version=tags_version
+            after,
+            doc.UPDATE_ACTION,
+            entries.inline if entries else [],
+            tags_version=tags_version,
         )
+        if entries and entries.parts:
+            event["parts"] = entries.parts
         done = await commits.apply(
             job.pk,
             before,
@@ -291,23 +311,40 @@ async def flip(job: Job) -> int:
         StoreUnavailable: Too many other writers.
     """
     registry = await job.runtime.tags.read()
+    entries = Entries([])
     for attempt in range(_TRIES):
         study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
         if study is None or study.get("job") != job.id:
             raise Conflict("The study was deleted while it was updated.")
-        entries, folded = await _staged_entries(job)
-        if len(entries) > MAX_INSTANCES:
+        staged, folded = await _staged_entries(job)
+        if len(staged) > MAX_INSTANCES:
             raise _too_large()
-        if not entries:
+        if not staged:
             return folded
+        flipped = study.get("flipped") == job.id
+        if not flipped and staged != entries.all:
+            entries = await _kept(job, staged)
         revision = study["rev"] if attempt < STRICT_TRIES else None
-        turn = _Turn(job, registry, entries, revision)
-        if study.get("flipped") == job.id or await turn.make():
+        turn = _Turn(
+            job, registry, entries if not flipped else Entries(staged), revision
+        )
+        if flipped or await turn.make():
             await turn.finish_series()
             await job.runtime.publisher.settled(job.pk)
             await job.runtime.documents.flush()
-            return len(entries) + folded
+            return len(staged) + folded
     raise StoreUnavailable("Too many writers of one study. Please retry.")
+
+
+async def _kept(job: Job, staged: list[list[Any]]) -> Entries:
+    """The entries where the event will find them, since it can hold only so many."""
+    if len(staged) <= event_parts.ENTRIES:
+        return Entries(staged, staged)
+    runtime = job.runtime
+    parts = await event_parts.write(
+        runtime.documents, job.pk, job.id, runtime.new_id(), staged
+    )
+    return Entries(staged, parts=parts)
 
 
 class _Turn:
@@ -317,7 +354,7 @@ class _Turn:
         self,
         job: Job,
         registry: Registry,
-        entries: list[list[Any]],
+        entries: Entries,
         revision: int | None,
     ) -> None:
         """What is to become current.
@@ -334,8 +371,8 @@ class _Turn:
         self._registry = registry
         self._entries = entries
         self._revision = revision
-        self._series = sorted({doc.series_id(entry[0]) for entry in entries})
-        self._newest = max(entry[2] for entry in entries)
+        self._series = sorted({doc.series_id(entry[0]) for entry in entries.all})
+        self._newest = max(entry[2] for entry in entries.all)
 
     async def make(self) -> bool:
         """Makes the one commit; False where the study has changed since."""
@@ -346,6 +383,8 @@ class _Turn:
                 return None
             if study.get("job") != self._job.id:
                 return None
+            if study.get("flipped") == self._job.id:
+                return None  # by this step, run twice at once
             study["flipped"] = study["updated"] = self._job.id
             study["w"] = max(study["w"], self._newest)
             self._apply(study, Level.STUDY)
@@ -501,6 +540,7 @@ async def _describe_original(job: Job, row: Document) -> Document:
 
 async def finish(job: Job) -> None:
     """Unlocks the study once everything is folded."""
+    await event_parts.drop_unused(job.runtime.documents, job.pk, job.id)
 
     def unlock(study: Document, _: StudyState) -> list[Operation] | None:
         if study.get("job") != job.id:

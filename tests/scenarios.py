@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pydicom
 from data import instance
@@ -27,7 +28,7 @@ from dicomweb.errors import DicomwebError, NotFound
 from dicomweb.identifiers import Partition
 from dicomweb.multipart import PartBegin, PartData, PartEnd
 from dicomweb.store_response import FailureReason, Refused, Stored
-from services import delete, retrieve, startup, store, update
+from services import delete, event_parts, retrieve, startup, store, update
 from services import documents as doc
 from services.publishing import CLEANUP_BUCKETS
 from services.retrieve import Scope
@@ -210,6 +211,12 @@ async def _update(runtime: Runtime, expected: Expected) -> None:
     expected.updated = True
 
 
+async def _update_in_parts(runtime: Runtime, expected: Expected) -> None:
+    """As of a study with too many instances for one event."""
+    with patch.object(event_parts, "ENTRIES", 1):
+        await _update(runtime, expected)
+
+
 async def _begin(job: update.Job) -> None:
     assert await update.begin(job)
 
@@ -236,6 +243,7 @@ SCENARIOS: dict[str, Scenario] = {
     "delete a study": _deletion(STORED_BEFORE, OLD),
     "delete a large study": _deletion(LARGE_STUDY, OLD),
     "update": Scenario(STORED_BEFORE, _update, f"{OLD}."),
+    "update in parts": Scenario(STORED_BEFORE, _update_in_parts, f"{OLD}."),
 }
 
 
@@ -299,6 +307,10 @@ async def check(runtime: Runtime, expected: Expected) -> None:
         assert not await _all(
             runtime, containers.DICOM, study.pk, Range(("pending",), low="0")
         ), "an event stays pending"
+        for part in await _all(
+            runtime, containers.DICOM, study.pk, Equals(("t",), "en")
+        ):
+            assert "ttl" in part or not expected.updated, "a part stays for good"
     await _check_feed(runtime, studies)
     await _check_acknowledged(runtime, studies, expected)
     await _check_cleanup(runtime)

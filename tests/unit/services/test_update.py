@@ -22,12 +22,15 @@ from services import (
     changes,
     cleanup,
     delete,
+    event_parts,
     retrieve,
     search,
     store,
     update,
 )
 from services.retrieve import Scope
+from stores import containers
+from stores.ports import Delete, Equals, Query
 
 HERE = Partition("Microsoft.Default")
 CHANGE = {
@@ -324,6 +327,81 @@ async def test_series_beyond_one_commit_follow(runtime, monkeypatch):
                   query_tags=())  # fmt: skip
     rows = (await search.search(runtime, HERE, query, "")).rows
     assert [row["00100020"]["Value"] for row in rows] == [["NEW-ID"]] * 5
+
+
+async def updates_in_the_feed(runtime):
+    entries = await runtime.feed.by_sequence(0, 1_000_000)
+    assert [e.sequence for e in entries] == list(range(1, len(entries) + 1))
+    return [e.sop_instance_uid for e in entries if e.action == "Update"]
+
+
+async def parts_of(runtime, uid):
+    page = await runtime.documents.query(
+        containers.DICOM,
+        Query(Equals(("t",), "en")),
+        partition_key=Scope(HERE, uid).pk,
+        limit=1000,
+    )
+    return page.documents
+
+
+async def test_more_instances_than_an_event_can_name_become_current_at_once(
+    runtime, study, monkeypatch
+):
+    monkeypatch.setattr(event_parts, "ENTRIES", 7)
+    uid, files = study
+    job = job_of(runtime, uid)
+    await update.begin(job)
+    await stage_all(job)
+    assert await update.flip(job) == 30
+    assert await names_in_metadata(runtime, uid) == {"New^Name^Of^Patient"}
+    updated = await updates_in_the_feed(runtime)
+    assert updated == sorted(updated)
+    assert set(updated) == {
+        pydicom.dcmread(io.BytesIO(f)).SOPInstanceUID for f in files
+    }
+    await fold_all(job)
+    await update.finish(job)
+    await runtime.publisher.close()
+    parts = await parts_of(runtime, uid)
+    assert [len(part["entries"]) for part in parts] == [7, 7, 7, 7, 2]
+    assert all(part["ttl"] > 0 for part in parts)
+
+
+async def test_parts_that_no_event_names_are_dropped(runtime, study, monkeypatch):
+    monkeypatch.setattr(event_parts, "ENTRIES", 7)
+    uid, _ = study
+    job = job_of(runtime, uid)
+    await update.begin(job)
+    await stage_all(job)
+    documents, pk = runtime.documents, job.pk
+    await event_parts.write(documents, pk, job.id, "1" * 32, [["a", "b", 1]] * 20)
+    await event_parts.write(documents, pk, "b" * 32, "2" * 32, [["a", "b", 1]])
+    await update.flip(job)
+    await fold_all(job)
+    await update.finish(job)
+    tokens = {part["token"] for part in await parts_of(runtime, uid)}
+    assert "1" * 32 not in tokens
+    assert "2" * 32 in tokens
+    assert len(tokens) == 2
+
+
+async def test_a_lost_part_is_told_and_the_others_are_published(
+    runtime, study, monkeypatch, caplog
+):
+    monkeypatch.setattr(event_parts, "ENTRIES", 7)
+    uid, _ = study
+    job = job_of(runtime, uid)
+    await update.begin(job)
+    await stage_all(job)
+    monkeypatch.setattr(runtime.publisher, "publish", lambda commit: None)
+    await update.flip(job)
+    parts = await parts_of(runtime, uid)
+    await runtime.documents.batch(containers.DICOM, job.pk, [Delete(parts[1]["id"])])
+    monkeypatch.undo()
+    await runtime.publisher.heal(minimum_age_seconds=-1)
+    assert len(await updates_in_the_feed(runtime)) == 30 - 7
+    assert "is lost" in caplog.text
 
 
 @pytest.mark.parametrize("strict", [20, 0])
