@@ -150,11 +150,13 @@ def parse_instant(text: str) -> datetime:
         zone = f"+{zone.strip()}"
     try:
         instant = datetime.fromisoformat(f"{day}T{time or '00:00:00'}{zone}")
-        nanoseconds = int((fraction or "0").ljust(9, "0"))
-        instant += timedelta(microseconds=-(-nanoseconds // 1000))
-    except (ValueError, OverflowError):
+    except ValueError:
         raise unreadable from None
-    return _to_utc(instant)
+    nanoseconds = int((fraction or "0").ljust(9, "0"))
+    fraction_of_second = timedelta(microseconds=-(-nanoseconds // 1000))
+    last = datetime.max.replace(tzinfo=instant.tzinfo)
+    # .NET's DateTimeOffset.MaxValue has seven digits of nines.
+    return _to_utc(min(instant, last - fraction_of_second) + fraction_of_second)
 
 
 _FIRST = datetime.min.replace(tzinfo=UTC)

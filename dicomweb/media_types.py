@@ -35,6 +35,7 @@ _PARAMETER = re.compile(
     rf';\s*(?:({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;",]+))\s*)?', re.ASCII
 )
 _ESCAPED = re.compile(r"\\(.)")
+_QUALITY_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", re.ASCII)
 
 
@@ -300,7 +301,7 @@ def parse_image_quality(values: Sequence[str]) -> int:
     if not values:
         return 100
     text = values[-1].strip()
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 100):
+    if not (_QUALITY_NUMBER.fullmatch(text) and 1 <= int(text) <= 100):
         raise InvalidRequest(
             f"The image quality {quoted(text)} must be between 1 and 100 inclusive."
         )

@@ -25,6 +25,7 @@ MAX_BOUNDARY_CHARACTERS = 256  # RFC 2046 says 70; Orthanc sends 73
 MAX_PADDING_BYTES = 128
 MAX_HEADER_BYTES = 16 * 1024
 MAX_PARTS = 100_000
+MAX_LENGTH_DIGITS = 19
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _FOLDED_LINE = re.compile(r"\r\n[ \t]+")
@@ -83,6 +84,7 @@ class Parser:
         # A body may start with its delimiter: the line end in front is then implied.
         self._held = b"\r\n"
         self._preamble_bytes = 0
+        self._preamble_is_text = False
         self._parts = 0
         self._part_bytes = 0
         self._declared_bytes: int | None = None
@@ -178,6 +180,8 @@ class Parser:
         if self._state is _State.DATA:
             events.append(PartEnd())
         if data.startswith(b"--", at):
+            if self._preamble_is_text and not self._parts:
+                raise _damaged("there is something in it, but no part")
             self._state = _State.EPILOGUE
             return None
         self._parts += 1
@@ -209,6 +213,8 @@ class Parser:
             self._preamble_bytes += length
             if self._preamble_bytes > self._max_header_bytes:
                 raise _damaged("it does not start with its boundary")
+            if data[start:end].strip():
+                self._preamble_is_text = True
             return
         skipped = min(self._skip_bytes, length)
         self._skip_bytes -= skipped
@@ -272,7 +278,11 @@ def parse_headers(block: bytes) -> dict[str, str]:
 
 def _content_length(headers: Mapping[str, str]) -> int | None:
     value = headers.get("content-length", "")
-    return int(value) if value.isascii() and value.isdigit() else None
+    if not (value.isascii() and value.isdigit()):
+        return None
+    if len(value) > MAX_LENGTH_DIGITS:
+        raise _damaged("the Content-Length of a part is too long")
+    return int(value)
 
 
 def _damaged(detail: str) -> InvalidRequest:

@@ -87,7 +87,11 @@ class Call:
     @property
     def accept(self) -> str | None:
         """The Accept header, repeated ones joined; None when absent."""
-        values = self.request.headers.getlist("accept")
+        return self.header("accept")
+
+    def header(self, name: str) -> str | None:
+        """A header that is a list, repeated ones joined; None when absent."""
+        values = self.request.headers.getlist(name)
         return ", ".join(values) if values else None
 
     @property

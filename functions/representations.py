@@ -7,6 +7,7 @@ Source: RFC 9110 12.5.3 (Accept-Encoding), 13 (conditions), 14 (ranges); RFC 323
 import base64
 import logging
 import re
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def preferred_coding(call: Call, offers: Sequence[str]) -> str | None:
     Source: RFC 9110 12.5.3.
     """
     weights: dict[str, float] = {}
-    for entry in call.request.headers.get("accept-encoding", "").split(","):
+    for entry in (call.header("accept-encoding") or "").split(","):
         name, _, parameter = entry.partition(";")
         quality = parameter.strip().lower().removeprefix("q=")
         weights[name.strip().lower()] = _weight(quality)
@@ -146,13 +147,16 @@ def is_unmodified(call: Call, etag: str) -> bool:
 
     Args:
         call: The request.
-        etag: Without quotes; both forms match, upper and lower case alike.
+        etag: Without quotes; both forms match, upper and lower case alike, and `*`
+            matches any.
 
     Source: RFC 9110 13.1.2.
     """
-    header = call.request.headers.get("if-none-match")
+    header = call.header("if-none-match")
     if header is None:
         return False
+    if header.strip() == "*":
+        return True
     tags = {tag.strip('"').lower() for tag in _ENTITY_TAG.findall(header)}
     return etag.lower() in tags
 
@@ -186,7 +190,7 @@ class Content:
 async def content_response(call: Call, content: Content) -> Response:
     """The content or the range of it that the client asks for."""
     etag = f'"{content.etag}"'
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Vary": "Accept"}
     if is_unmodified(call, content.etag):
         return not_modified(headers)
     size = content.size_bytes
@@ -210,16 +214,19 @@ async def content_response(call: Call, content: Content) -> Response:
     return StreamingResponse(body, status, headers, content.media_type)
 
 
+_MAX_DIGITS = 18
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)\s*", re.IGNORECASE)
 
 
 def _wanted_range(call: Call, etag: str, size: int) -> tuple[int, int] | str | None:
     """First and last byte, `unsatisfiable`, or None for all of it.
 
-    Several ranges at once, or one of another version, get everything.
+    Several ranges at once, or one of another version, get everything; so does HEAD.
 
     Source: RFC 9110 14.2, 13.1.5.
     """
+    if call.request.method != "GET":
+        return None
     condition = call.request.headers.get("if-range")
     match = _RANGE.fullmatch(call.request.headers.get("range", ""))
     if match is None or (condition is not None and condition.strip() != etag):
@@ -228,12 +235,17 @@ def _wanted_range(call: Call, etag: str, size: int) -> tuple[int, int] | str | N
     if not start and not end:
         return None
     if not start:
-        first, last = max(size - int(end), 0), size - 1
+        first, last = max(size - _bounded(end), 0), size - 1
     else:
-        first, last = int(start), min(int(end or size - 1), size - 1)
-        if end and int(end) < first:
+        first, last = _bounded(start), min(_bounded(end or str(size)), size - 1)
+        if end and _bounded(end) < first:
             return None
     return (first, last) if first <= last else "unsatisfiable"
+
+
+def _bounded(digits: str) -> int:
+    """The number; of any length, as Python reads 4300 digits and no more."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else sys.maxsize
 
 
 async def begun(call: Call, chunks: Chunks) -> Chunks:
@@ -288,14 +300,14 @@ async def multipart_response(
         for index, part in enumerate(parts)
     ]
     closing = multipart.closing(boundary)
-    headers = {}
+    headers = {"Vary": "Accept"}
     sizes = [part.size_bytes for part in parts]
     if all(size is not None for size in sizes):
         framing = sum(map(len, heads)) + len(closing)
         headers["Content-Length"] = str(framing + sum(size or 0 for size in sizes))
     media_type = multipart.content_type(boundary, part_type)
     if call.request.method == "HEAD":
-        return Response(b"", 200, headers, media_type)
+        return _head(headers, media_type)
 
     async def body() -> Chunks:
         for head, part in zip(heads, parts, strict=True):
@@ -308,3 +320,11 @@ async def multipart_response(
         yield closing
 
     return StreamingResponse(await begun(call, body()), 200, headers, media_type)
+
+
+def _head(headers: Mapping[str, str], media_type: str) -> Response:
+    """The answer to HEAD: a length that is not known beforehand is not 0."""
+    response = Response(b"", 200, headers, media_type)
+    if "Content-Length" not in headers:
+        del response.headers["Content-Length"]
+    return response

@@ -3,6 +3,7 @@
 Source: PS3.18 10.4.
 """
 
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -58,10 +59,13 @@ def retrieve_files(retrieval: Retrieval) -> Handler:
             call.runtime, scope_of(call), syntax, original=wants_original(call)
         )
         call.usage.instances_retrieved += len(files)
-        if not representation.multipart:
-            return await _single_file(call, files[0], syntax)
-        parts = [_file_part(call, file, syntax) for file in files]
-        return await multipart_response(call, DICOM, parts)
+        if representation.multipart:
+            parts = [_file_part(call, file, syntax) for file in files]
+            response = await multipart_response(call, DICOM, parts)
+        else:
+            response = await _single_file(call, files[0], syntax)
+        response.headers.add_vary_header(ORIGINAL_HEADER)
+        return response
 
     return retrieve_handler
 
@@ -123,15 +127,20 @@ async def retrieve_metadata(call: Call) -> Response:
     scope = scope_of(call)
     answer = await retrieve.metadata(call.runtime, scope, original=wants_original(call))
     if is_unmodified(call, answer.etag):
-        return not_modified()
+        return not_modified({"Vary": f"Accept-Encoding, {ORIGINAL_HEADER}"})
     call.usage.instances_retrieved += len(answer.documents)
     documents = await retrieve.filled(call.runtime, scope.pk, answer.documents)
     deflated = retrieve.metadata_array(documents, call.base_url)
     # Without quotes: clients of the .NET server compare it so.
-    return await deflated_response(call, deflated, {"ETag": answer.etag})
+    response = await deflated_response(call, deflated, {"ETag": answer.etag})
+    response.headers.add_vary_header(ORIGINAL_HEADER)
+    return response
 
 
 # --- frames --------------------------------------------------------------------------
+
+
+_FRAME_NUMBER = re.compile(r" *[+-]?[0-9]{1,10} *", re.ASCII)
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -141,12 +150,9 @@ def frame_numbers(text: str) -> list[int]:
         InvalidRequest: An item is no whole number.
     """
     items = text.split(",")
-    if not all(item.isascii() and 0 < len(item) <= 10 for item in items):
+    if not all(map(_FRAME_NUMBER.fullmatch, items)):
         raise _invalid_frames(text)
-    try:
-        return [int(item) for item in items]
-    except ValueError:
-        raise _invalid_frames(text) from None
+    return [int(item) for item in items]
 
 
 def _invalid_frames(text: str) -> InvalidRequest:
@@ -180,15 +186,15 @@ async def retrieve_frames(call: Call) -> Response:
     if not representation.multipart:
         frame = await anext(found.frames)
         return await content_response(call, in_memory(frame, media_type, found.etag))
-    parts = [_frame_part(found, media_type) for _ in numbers]
+    parts = [_frame_part(found, media_type, size) for size in found.sizes_bytes]
     return await multipart_response(call, representation.media_type, parts)
 
 
-def _frame_part(found: FrameData, media_type: str) -> Part:
+def _frame_part(found: FrameData, media_type: str, size_bytes: int | None) -> Part:
     async def next_frame() -> Chunks:
         yield await anext(found.frames)
 
-    return Part(media_type, found.size_bytes, next_frame)
+    return Part(media_type, size_bytes, next_frame)
 
 
 # --- bulk data -----------------------------------------------------------------------

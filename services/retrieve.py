@@ -116,13 +116,13 @@ class FrameData:
     Attributes:
         transfer_syntax_uid: Of what `frames` yields.
         frames: The frames in the order asked for, one piece each.
-        size_bytes: Length of the only frame, when there is one and it is known.
+        sizes_bytes: Their lengths in that order; None where not known beforehand.
     """
 
     transfer_syntax_uid: str
     frames: AsyncIterator[bytes]
     etag: str
-    size_bytes: int | None = None
+    sizes_bytes: tuple[int | None, ...]
 
 
 # --- finding -----------------------------------------------------------------------
@@ -473,9 +473,7 @@ async def frames(
             else source,
             frames=pixel.read_all(frame_numbers),
             etag=f"{document['w']}-{frame_numbers[0]}",
-            size_bytes=pixel.size(frame_numbers[0])
-            if len(frame_numbers) == 1
-            else None,
+            sizes_bytes=tuple(map(pixel.size, frame_numbers)),
         )
     if not transcoding.can_transcode(source, target):
         raise NotAcceptable(
@@ -488,7 +486,7 @@ async def frames(
         transfer_syntax_uid=target,
         frames=pixel.transcode_rest(first, frame_numbers, target, description),
         etag=f"{document['w']}-{frame_numbers[0]}-{target}",
-        size_bytes=len(first) if len(frame_numbers) == 1 else None,
+        sizes_bytes=(len(first), *(None for _ in frame_numbers[1:])),
     )
 
 

@@ -211,6 +211,17 @@ def test_times_are_taken_with_any_zone(fresh, twelve, written):
 
 
 @covers("10.6")
+def test_the_first_and_the_last_instant_of_net_are_taken(fresh, twelve):
+    """A .NET client asks for all there is since a time with `MaxValue` as the end."""
+    first, last = "0001-01-01T00:00:00.0000000", "9999-12-31T23:59:59.9999999"
+    for zone in ("Z", "%2B00:00", "-14:00"):
+        answer = fresh.read(
+            f"/v2/changefeed?startTime={first}%2B00:00&endTime={last}{zone}"
+        )
+        assert (answer.status_code, answer.json()) == (200, twelve)
+
+
+@covers("10.6")
 @pytest.mark.parametrize("name", ["startTime", "endTime", "STARTTIME"])
 def test_a_time_without_a_zone_is_400(fresh, name):
     answer = fresh.read(f"/v2/changefeed?{name}=2024-01-01T00:00:00")

@@ -140,7 +140,22 @@ def test_order_and_repetitions_are_kept(place, plain, compressed, numbers):
 @covers("7.4.2", "7.4.3", "3.2")
 @pytest.mark.parametrize(
     "text",
-    ["a", "1,a", "1.5", "1,,2", ",1", "1,", "-1", "0", "1,0", "%20", "1;2", "1-2"],
+    [
+        "a",
+        "1,a",
+        "1.5",
+        "1,,2",
+        ",1",
+        "1,",
+        "-1",
+        "0",
+        "1,0",
+        "%20",
+        "1;2",
+        "1-2",
+        "1_0",
+        "1%0A",
+    ],
 )
 def test_what_is_no_list_of_numbers_from_1_is_400(place, plain, text):
     answer = place.read(f"{plain.path}/frames/{text}", STORED)

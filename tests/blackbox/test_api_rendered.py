@@ -110,7 +110,7 @@ def test_quality_is_for_jpeg_and_100_by_default(place, stored):
 
 
 @covers("7.6.1", "3.2")
-@pytest.mark.parametrize("quality", ["0", "101", "-1", "best", "1.5", ""])
+@pytest.mark.parametrize("quality", ["0", "101", "00501", "-1", "best", "1.5", ""])
 def test_any_other_quality_is_400(place, stored, quality):
     for path in (f"{stored.path}/rendered", f"{stored.path}/frames/1/rendered"):
         for accept in ("image/jpeg", "image/png"):
@@ -134,7 +134,15 @@ def test_an_instance_is_its_first_frame_and_frames_count_from_1(place, stored):
 @covers("7.6.4", "3.2", "3.3")
 @pytest.mark.parametrize(
     ("number", "status"),
-    [("0", 400), ("-1", 400), ("a", 400), ("1,2", 400), ("4", 404), ("99999", 404)],
+    [
+        ("0", 400),
+        ("-1", 400),
+        ("a", 400),
+        ("1,2", 400),
+        ("0_1", 400),
+        ("4", 404),
+        ("99999", 404),
+    ],
 )
 def test_a_frame_that_is_not_there_is_400_or_404(place, stored, number, status):
     answer = place.read(f"{stored.path}/frames/{number}/rendered", "image/png")

@@ -5,7 +5,14 @@ import hashlib
 
 import numpy as np
 import pytest
-from blackbox.api import AS_STORED, ONE_AS_STORED, TRANSCODE_LIMIT, made, parts
+from blackbox.api import (
+    AS_STORED,
+    DICOM_JSON,
+    ONE_AS_STORED,
+    TRANSCODE_LIMIT,
+    made,
+    parts,
+)
 from blackbox.images import (
     BIG,
     EXPLICIT,
@@ -451,6 +458,68 @@ def test_a_range_beyond_the_end_is_416_and_a_malformed_one_is_ignored(
     for text in ("bytes=5-2", "lines=1-2", "bytes=x-", "bytes=0-1,5-6"):
         answer = place.read(compressed.path, ONE_AS_STORED, range=text)
         assert (answer.status_code, answer.content) == (200, compressed.file)
+
+
+@covers("D5.5")
+def test_a_range_of_thousands_of_digits_is_a_range(place, compressed):
+    size, digits = len(compressed.file), "9" * 5000
+    for text, status, content_range in (
+        (f"bytes={digits}-", 416, f"bytes */{size}"),
+        (f"bytes=-{digits}", 206, f"bytes 0-{size - 1}/{size}"),
+        (f"bytes=1-{digits}", 206, f"bytes 1-{size - 1}/{size}"),
+    ):
+        answer = place.read(compressed.path, ONE_AS_STORED, range=text)
+        found = (answer.status_code, answer.headers.get("content-range"))
+        assert found == (status, content_range)
+
+
+@covers("D5.5")
+def test_conditions_in_several_lines_count_and_a_star_is_any_version(place, compressed):
+    path = f"{place.root}{compressed.path}"
+    accept = ("Accept", ONE_AS_STORED)
+    etag = place.read(compressed.path, ONE_AS_STORED).headers["etag"]
+    for tags in (['"x"', etag], [etag, '"x"'], ["*"]):
+        conditions = [("If-None-Match", tag) for tag in tags]
+        answer = place.api.get(path, headers=[accept, *conditions])
+        assert (tags, answer.status_code) == (tags, 304)
+
+
+@covers("D5.5", "D5.2")
+def test_head_has_no_ranges(place, compressed):
+    headers = {"Accept": ONE_AS_STORED, "Range": "bytes=0-9"}
+    head = place.api.head(place.root + compressed.path, headers=headers)
+    assert head.status_code == 200
+    assert head.headers["content-length"] == str(len(compressed.file))
+    assert "content-range" not in head.headers
+
+
+@covers("D5.5")
+def test_answers_name_the_headers_that_they_depend_on(place, compressed):
+    """Else a cache gives a client what another one asked for."""
+    one = compressed.path
+    for path, accept, fields in (
+        (one, ONE_AS_STORED, {"accept", "msdicom-request-original"}),
+        (one, AS_STORED, {"accept", "msdicom-request-original"}),
+        (compressed.study_path, AS_STORED, {"accept", "msdicom-request-original"}),
+        (f"{one}/frames/1", "application/octet-stream", {"accept"}),
+        (f"{one}/frames/1", "*/*", {"accept"}),
+        (f"{one}/rendered", "image/png", {"accept"}),
+        (f"{one}/bulkdata/7FE00010", "*/*", {"accept"}),
+        (
+            f"{one}/metadata",
+            DICOM_JSON,
+            {"accept-encoding", "msdicom-request-original"},
+        ),
+    ):
+        answer = place.read(path, accept)
+        for vary in (
+            answer.headers["vary"],
+            place.read(
+                path, accept, if_none_match=answer.headers.get("etag", "x")
+            ).headers["vary"],
+        ):
+            found = {field.strip().lower() for field in vary.split(",")}
+            assert (path, found) == (path, fields)
 
 
 @covers("2.4", "2.9", "2.13", "4.10")

@@ -392,10 +392,18 @@ def test_urls_start_with_the_forwarded_host_where_that_is_trusted(
 
 @covers("D5.2")
 def test_head_tells_what_get_would_send(api):
-    one = made(frames=1)
+    one = made(frames=2)
     api.store(one.file)
+    jpeg_2000 = 'multipart/related; type="image/jp2"'
+    lossless = "transfer-syntax=1.2.840.10008.1.2.4.90"
+    compressed = f'multipart/related; type="application/dicom"; {lossless}'
     for path, accept in (
         (one.path, ONE_AS_STORED),
+        (one.study_path, "*/*"),
+        (one.study_path, compressed),
+        (f"{one.path}/frames/1,2,1", "*/*"),
+        (f"{one.path}/frames/1,2", jpeg_2000),
+        (f"{one.path}/rendered", "image/png"),
         (f"{one.path}/metadata", DICOM_JSON),
         (f"{one.path}/frames/1", "application/octet-stream"),
         ("/studies?limit=1", DICOM_JSON),
@@ -404,12 +412,14 @@ def test_head_tells_what_get_would_send(api):
         got = api.read(f"/v2{path}", accept)
         head = api.head(f"/v2{path}", headers={"Accept": accept})
         assert (head.status_code, head.content) == (200, b"")
-        for name in ("content-type", "etag", "content-length", "digest"):
+        for name in ("etag", "content-length", "digest", "vary"):
             assert (path, name, head.headers.get(name)) == (
                 path,
                 name,
                 got.headers.get(name),
             )
+        kinds = [each.headers["content-type"] for each in (head, got)]
+        assert len({kind.partition("; boundary=")[0] for kind in kinds}) == 1
     assert api.head("/v2/studies/1.2.404", headers={"Accept": "*/*"}).content == b""
 
 

@@ -249,8 +249,22 @@ def test_only_the_first_part_may_leave_its_type_to_the_envelope(
         lambda body: body[:-200],
         lambda body: body.replace(b"Content-Type: ", b"Content Type "),
         lambda body: body.replace(b"Content-Type", b"X: " + b"y" * 20_000),
+        lambda body: body.replace(b"--cut\r\n", b"--cut\n"),
+        lambda body: body.replace(
+            b"Content-Type", b"Content-Length: " + b"9" * 5000 + b"\r\nContent-Type"
+        ),
     ],
-    ids=["empty", "text", "other", "no end", "cut", "header", "long header"],
+    ids=[
+        "empty",
+        "text",
+        "other",
+        "no end",
+        "cut",
+        "header",
+        "long header",
+        "line feeds alone",
+        "long length",
+    ],
 )
 def test_damaged_framing_is_400(api, version, damage):
     one = made()
