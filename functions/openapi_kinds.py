@@ -3,9 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from dicomweb import change_feed, query
-from dicomweb.media_types import DICOM, DICOM_JSON, OCTET_STREAM
+from dicomweb.media_types import DICOM, DICOM_JSON
 from functions.call import VERSIONS, Route
-from functions.openapi_parts import Object, content, in_header, in_query, ref
+from functions.openapi_parts import Object, content, in_query, ref, response_headers
+from functions.openapi_retrieval import (
+    describe_files,
+    describe_metadata,
+    describe_rendered,
+)
 from functions.paging import MAX_LIMIT, MAX_OFFSET
 from services.operations import OperationStatus, OperationType
 
@@ -16,12 +21,14 @@ _BINARY = {"type": "string", "format": "binary"}
 _NOTHING = {"description": "Nothing was found."}
 _UNKNOWN = {"description": "There is no such operation."}
 _REFUSED = {"description": "The client does not accept DICOM JSON."}
-_NOT_MODIFIED = {"description": "The client has this version already."}
 
 
 def _store(_route: Route, _version: str) -> Object:
     def answer(description: str) -> Object:
-        return content(DICOM_JSON, ref("DataSet"), description)
+        return {
+            **content(DICOM_JSON, ref("DataSet"), description),
+            "headers": response_headers("Warning"),
+        }
 
     return {
         "summary": "Store instances",
@@ -45,11 +52,13 @@ def _store(_route: Route, _version: str) -> Object:
 def _search(route: Route, _version: str) -> Object:
     limit: Object = {"type": "integer", "minimum": 1, "maximum": query.MAX_LIMIT}
     offset: Object = {"type": "integer", "minimum": 0, "maximum": query.MAX_OFFSET}
+    erroneous = ("erroneous-dicom-attributes",)
     return {
         "summary": "Search",
         "parameters": [
             in_query("limit", {**limit, "default": query.DEFAULT_LIMIT}, "Page size"),
             in_query("offset", {**offset, "default": 0}, "Results to leave out"),
+            in_query("cursor", {"type": "string"}, "Start of a page, from a Link"),
             in_query("fuzzymatching", {"type": "boolean"}, "Names word by word"),
             in_query("includefield", {"type": "string"}, "Attributes to return too"),
             *(
@@ -58,8 +67,11 @@ def _search(route: Route, _version: str) -> Object:
             ),
         ],
         "responses": {
-            "200": content(DICOM_JSON, _DATA_SETS, "The results, newest first."),
-            "204": _NOTHING,
+            "200": {
+                **content(DICOM_JSON, _DATA_SETS, "The results, newest first."),
+                "headers": response_headers("Link", *erroneous),
+            },
+            "204": {**_NOTHING, "headers": response_headers(*erroneous)},
             "406": _REFUSED,
         },
     }
@@ -74,49 +86,6 @@ _SEARCH_EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "SearchForStudyInstances": ("Modality", "SOPInstanceUID"),
     "SearchForSeriesInstances": ("SOPInstanceUID",),
 }
-
-
-def _retrieve(_route: Route, _version: str) -> Object:
-    whole = {
-        "multipart/related": {"schema": _BINARY},
-        DICOM: {"schema": _BINARY},
-        OCTET_STREAM: {"schema": _BINARY},
-    }
-    return {
-        "summary": "Retrieve",
-        "responses": {
-            "200": {"description": "The bytes, as negotiated.", "content": whole},
-            "206": {"description": "The range asked for.", "content": whole},
-            "304": _NOT_MODIFIED,
-        },
-    }
-
-
-def _retrieve_metadata(_route: Route, _version: str) -> Object:
-    return {
-        "summary": "Retrieve metadata",
-        "parameters": [
-            in_header("If-None-Match", {"type": "string"}, "ETag of an earlier answer")
-        ],
-        "responses": {
-            "200": content(DICOM_JSON, _DATA_SETS, "One data set per instance."),
-            "304": _NOT_MODIFIED,
-            "406": _REFUSED,
-        },
-    }
-
-
-def _retrieve_rendered(_route: Route, _version: str) -> Object:
-    image = {"image/jpeg": {"schema": _BINARY}, "image/png": {"schema": _BINARY}}
-    return {
-        "summary": "Retrieve an image",
-        "parameters": [
-            in_query(
-                "quality", {"type": "integer", "minimum": 1, "maximum": 100}, "Of JPEG"
-            )
-        ],
-        "responses": {"200": {"description": "The image.", "content": image}},
-    }
 
 
 def _delete(_route: Route, _version: str) -> Object:
@@ -183,6 +152,7 @@ _PAGE = (
     ),
 )
 _STARTED = content(JSON, ref("OperationReference"), "The operation runs.")
+_LOCATED = {**_STARTED, "headers": response_headers("Location")}
 
 
 def _json_body(schema: Object) -> Object:
@@ -193,7 +163,7 @@ def _add_tags(_route: Route, _version: str) -> Object:
     return {
         "summary": "Add extended query tags and index what is stored by them",
         "requestBody": _json_body({"type": "array", "items": ref("NewQueryTag")}),
-        "responses": {"202": _STARTED},
+        "responses": {"202": _LOCATED},
     }
 
 
@@ -243,7 +213,10 @@ def _read_operation(_route: Route, _version: str) -> Object:
         "summary": "How an operation stands",
         "responses": {
             "200": content(JSON, ref("Operation"), "It has ended."),
-            "202": content(JSON, ref("Operation"), "It is under way."),
+            "202": {
+                **content(JSON, ref("Operation"), "It is under way."),
+                "headers": response_headers("Location"),
+            },
             "404": _UNKNOWN,
         },
     }
@@ -297,16 +270,14 @@ def _bulk_update(_route: Route, _version: str) -> Object:
 
 
 def _export(_route: Route, _version: str) -> Object:
-    located = {"Location": {"schema": {"type": "string", "format": "uri"}}}
     return {
         "summary": "Copy files to a blob container or a folder",
         "requestBody": _json_body(ref("Export")),
-        "responses": {"202": {**_STARTED, "headers": located}},
+        "responses": {"202": _LOCATED},
     }
 
 
 def _scrub(_route: Route, _version: str) -> Object:
-    located = {"Location": {"schema": {"type": "string", "format": "uri"}}}
     flag = {"type": "boolean"}
     return {
         "summary": "Compare index and blobs, and repair",
@@ -315,16 +286,16 @@ def _scrub(_route: Route, _version: str) -> Object:
             in_query("hashes", flag, "Read the files; else compare sizes only"),
             in_query("removeLost", flag, "Remove instances whose files are lost"),
         ],
-        "responses": {"202": {**_STARTED, "headers": located}},
+        "responses": {"202": _LOCATED},
     }
 
 
 KINDS: Mapping[str, Callable[[Route, str], Object]] = {
     "store": _store,
     "query": _search,
-    "retrieve": _retrieve,
-    "retrieve-metadata": _retrieve_metadata,
-    "retrieve-rendered": _retrieve_rendered,
+    "retrieve": describe_files,
+    "retrieve-metadata": describe_metadata,
+    "retrieve-rendered": describe_rendered,
     "delete": _delete,
     "change-feed": _change_feed,
     "partition": _list_partitions,

@@ -23,3 +23,8 @@ def in_query(name: str, schema: Object, description: str) -> Object:
 def in_header(name: str, schema: Object, description: str) -> Object:
     """A header of the request."""
     return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def response_headers(*names: str) -> Object:
+    """Headers that a response may have."""
+    return {name: {"schema": {"type": "string"}} for name in names}

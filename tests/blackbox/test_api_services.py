@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import yaml
 from blackbox.api import (
+    AS_STORED,
     DICOM_JSON,
     FILE_LIMIT,
     ONE_AS_STORED,
@@ -302,6 +303,71 @@ def test_every_operation_documents_its_errors(api, version):
         assert any(status < "400" for status in operation["responses"])
     error = document["components"]["responses"]["Error"]
     assert list(error["content"]) == ["text/plain"]
+
+
+FORMS = (
+    'multipart/related; type="*/*"',
+    "*/*",
+    ONE_AS_STORED,
+    AS_STORED,
+    "application/octet-stream",
+    DICOM_JSON,
+    "image/jpeg",
+    "image/png",
+)
+CONDITIONS: tuple[dict[str, str], ...] = (
+    {},
+    {"Range": "bytes=0-1"},
+    {"Range": "bytes=99999999-"},
+    {"If-None-Match": "*"},
+)
+
+
+@covers("5.6.3")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_retrieving_answers_what_is_described_and_all_of_it(api, version):
+    """Statuses, media types and headers of every form of every such route."""
+    one = made(frames=2)
+    assert api.store(one.file).status_code == 200
+    values = {
+        "{study}": one.study,
+        "{series}": one.series,
+        "{instance}": one.sop,
+        "{frames}": "2",
+        "{frame}": "1",
+        "{path}": "7FE00010",
+    }
+    paths = api.get(f"/{version}/api.json").json()["paths"]
+    described = {
+        path: methods["get"]["responses"]
+        for path, methods in paths.items()
+        if methods.get("get", {}).get("operationId", "").startswith("Retrieve")
+    }
+    assert len(described) == 10
+    for template, responses in described.items():
+        path = template
+        for name, value in values.items():
+            path = path.replace(name, value)
+        seen: dict[str, set[str]] = {}
+        names = {n for r in responses.values() for n in r.get("headers", ())}
+        for accept in FORMS:
+            for condition in CONDITIONS:
+                answer = api.get(path, headers={"Accept": accept, **condition})
+                kinds = seen.setdefault(str(answer.status_code), set())
+                if answer.content:
+                    kinds.add(answer.headers["content-type"].partition(";")[0])
+                names -= {name for name in names if name in answer.headers}
+        assert "406" in seen
+        del seen["406"]
+        assert (template, names) == (template, set())
+        assert (template, seen) == (
+            template,
+            {
+                status: set(response.get("content", ()))
+                for status, response in responses.items()
+                if status not in {"default", "406"}
+            },
+        )
 
 
 @covers("5.6.1", "4.1")
