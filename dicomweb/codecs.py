@@ -227,7 +227,9 @@ def _precision(samples: Samples, description: PixelDescription) -> int:
 
 
 def _dtype(description: PixelDescription) -> np.dtype[Any]:
-    """The little endian integer type of a sample."""
+    """The little endian type of a sample."""
+    if description.floating:
+        return np.dtype(f"<f{description.cell_bytes}")
     kind = "i" if description.signed and description.bits_allocated > 1 else "u"
     return np.dtype(f"<{kind}{description.cell_bytes}")
 

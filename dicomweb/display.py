@@ -117,7 +117,7 @@ def _grey(frame: Samples, description: PixelDescription) -> Conversion:
     if description.bits_allocated == 1:
         return lambda samples: samples * np.uint8(255)
     needs_range = description.window is None and description.voi_lut is None
-    limits = _limits(frame, description) if needs_range else (0, 0)
+    limits = _limits(frame, description) if needs_range else (0.0, 0.0)
     if description.bits_stored > _TABLE_BITS:
         return lambda samples: _levels(samples.astype(np.float64), description, limits)
     bits = description.bits_stored
@@ -132,28 +132,32 @@ def _grey(frame: Samples, description: PixelDescription) -> Conversion:
     )
 
 
-def _limits(frame: Samples, description: PixelDescription) -> tuple[int, int]:
-    """Lowest and highest stored value, padding left aside."""
+def _limits(frame: Samples, description: PixelDescription) -> tuple[float, float]:
+    """Lowest and highest stored value, padding left aside; 0 where none is a number."""
     rows, columns, _ = frame.shape
     step = max(1, _STRIP_PIXELS // columns)
-    all_ends: list[int] = []
-    measured_ends: list[int] = []
+    all_ends: list[float] = []
+    measured_ends: list[float] = []
     for row in range(0, rows, step):
         samples = _stored_values(frame[row : row + step], description)
-        all_ends += [int(samples.min()), int(samples.max())]
+        if description.floating:
+            samples = samples[np.isfinite(samples)]
+        all_ends += _ends(samples)
         if description.padding is not None:
             low, high = description.padding
-            measured = samples[(samples < low) | (samples > high)]
-            if measured.size:
-                measured_ends += [int(measured.min()), int(measured.max())]
-    ends = measured_ends or all_ends
+            measured_ends += _ends(samples[(samples < low) | (samples > high)])
+    ends = measured_ends or all_ends or [0.0]
     return min(ends), max(ends)
 
 
+def _ends(samples: Samples) -> list[float]:
+    return [float(samples.min()), float(samples.max())] if samples.size else []
+
+
 def _levels(
-    stored: Values, description: PixelDescription, limits: tuple[int, int]
+    stored: Values, description: PixelDescription, limits: tuple[float, float]
 ) -> Samples:
-    """Grey levels, 0 to 255, of stored values."""
+    """Grey levels, 0 to 255, of stored values; what is no number is black."""
     values = _modality(stored, description)
     if description.window is not None:
         levels = _windowed(values, description.window)
@@ -164,6 +168,8 @@ def _levels(
         ends = _modality(np.array(limits, np.float64), description)
         low, high = float(ends.min()), float(ends.max())
         levels = (values - low) / ((high - low) or 1)
+    if description.floating:
+        levels = np.nan_to_num(levels, nan=0)
     return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
 
 
@@ -200,8 +206,9 @@ def _windowed(values: Values, window: Window) -> Values:
             return 0.5 + 0.5 * np.tanh(2 * (values - center) / width)
         case "LINEAR_EXACT":
             return (values - center) / width + 0.5
-    # A width of 1 is a threshold; below 1 it is not allowed but found in files.
-    return (values - (center - 0.5)) / max(width - 1, 1e-9) + 0.5
+    if width <= 1:  # a threshold; below 1 it is not allowed but found in files
+        return (values > center - 0.5).astype(np.float64)
+    return (values - (center - 0.5)) / (width - 1) + 0.5
 
 
 def _colour(samples: Samples, description: PixelDescription, meaning: str) -> Samples:

@@ -16,8 +16,10 @@ from typing import Any
 from dicomweb.errors import NotAcceptable
 
 MAX_DECODED_BYTES = 256 << 20
-JPEG_2000_BITS = 24
 """Most bytes of pixel values that are decoded at a time."""
+
+JPEG_2000_BITS = 24
+"""Bits of the deepest sample that is compressed as JPEG 2000."""
 
 PALETTE_TAGS = ("00281201", "00281202", "00281203")
 """Red, green, blue Palette Color Lookup Table Data."""
@@ -27,8 +29,20 @@ SEGMENTED_PALETTE_TAGS = ("00281221", "00281222", "00281223")
 
 _DESCRIPTOR_TAGS = ("00281101", "00281102", "00281103")
 _WORD_BITS = (1, 8, 16, 32, 64)
+_FLOAT_BITS = (32, 64)
+
+_FLOATS, _DOUBLES = "7FE00008", "7FE00009"
+_PADDING = ("00280120", "00280121")
+_FLOAT_PADDING = {_FLOATS: ("00280122", "00280124"), _DOUBLES: ("00280123", "00280125")}
+"""Padding value and range limit by the element that holds the pixels."""
+
+_MODALITY_LUT, _VOI_LUT, _LUT_DATA = "00283000", "00283010", "00283006"
 
 Json = Mapping[str, Any]
+Tables = Mapping[str, bytes]
+"""Values of LUT Data, words in little endian, by their BulkDataURI."""
+
+_NO_TABLES: Tables = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,8 @@ class PixelDescription:
         palette_tags: The elements that hold the tables and that `render` is given;
             empty if it is not PALETTE COLOR.
         padding: Lowest and highest value that is background and no measurement.
+        floating: Whether values are floating point numbers (Float Pixel Data, Double
+            Float Pixel Data); grey, 32 or 64 bits, all of them stored.
     """
 
     rows: int
@@ -121,7 +137,8 @@ class PixelDescription:
     voi_lut: LookupTable | None = None
     palette: tuple[PaletteDescriptor, ...] | None = None
     palette_tags: tuple[str, ...] = ()
-    padding: tuple[int, int] | None = None
+    padding: tuple[float, float] | None = None
+    floating: bool = False
 
     @property
     def cell_bytes(self) -> int:
@@ -132,6 +149,14 @@ class PixelDescription:
     def decoded_bytes(self) -> int:
         """Bytes of one decoded frame."""
         return self.rows * self.columns * self.samples_per_pixel * self.cell_bytes
+
+    @property
+    def _is_usable_float(self) -> bool:
+        return (
+            self.bits_stored == self.bits_allocated in _FLOAT_BITS
+            and self.samples_per_pixel == 1
+            and self.photometric_interpretation.startswith("MONOCHROME")
+        )
 
     def __post_init__(self) -> None:
         """Refuses what no decoder could make sense of.
@@ -148,16 +173,20 @@ class PixelDescription:
             and self.bits_stored - 1 <= self.high_bit < self.bits_allocated
             and self.planar_configuration in {0, 1}
             and self.number_of_frames > 0
+            and (not self.floating or self._is_usable_float)
         ):
             raise NotAcceptable("The image's pixel attributes are not usable.")
 
 
-def describe(dataset_json: Json, frame_index: int = 0) -> PixelDescription:
+def describe(
+    dataset_json: Json, frame_index: int = 0, tables: Tables = _NO_TABLES
+) -> PixelDescription:
     """The pixel attributes of one frame.
 
     Args:
         dataset_json: DICOM JSON of the instance, tags as keys.
         frame_index: From 0; chooses the item of the per-frame functional groups.
+        tables: What `tables_elsewhere` asked for; without it they are left out.
 
     Raises:
         NotAcceptable: An attribute that every image has is missing or out of range.
@@ -170,6 +199,7 @@ def describe(dataset_json: Json, frame_index: int = 0) -> PixelDescription:
     voi = _group(dataset_json, frame_index, "00289132")
     values = _group(dataset_json, frame_index, "00289145")
     is_palette = photometric_interpretation == "PALETTE COLOR"
+    floats = next((tag for tag in _FLOAT_PADDING if tag in dataset_json), None)
     return PixelDescription(
         rows=_integer(dataset_json, "00280010", 0),
         columns=_integer(dataset_json, "00280011", 0),
@@ -185,13 +215,32 @@ def describe(dataset_json: Json, frame_index: int = 0) -> PixelDescription:
         window=_window(voi) or _window(dataset_json),
         slope=_number(values, "00281053", _number(dataset_json, "00281053", 1)) or 1,
         intercept=_number(values, "00281052", _number(dataset_json, "00281052", 0)),
-        modality_lut=_lookup_table(dataset_json, "00283000"),
-        voi_lut=_lookup_table(voi, "00283010")
-        or _lookup_table(dataset_json, "00283010"),
+        modality_lut=_lookup_table(dataset_json, _MODALITY_LUT, tables),
+        voi_lut=_lookup_table(voi, _VOI_LUT, tables)
+        or _lookup_table(dataset_json, _VOI_LUT, tables),
         palette=_palette(dataset_json) if is_palette else None,
         palette_tags=_palette_tags(dataset_json) if is_palette else (),
-        padding=_padding(dataset_json),
+        padding=_padding(dataset_json, _FLOAT_PADDING.get(floats or "", _PADDING)),
+        floating=floats is not None and "7FE00010" not in dataset_json,
     )
+
+
+def tables_elsewhere(dataset_json: Json, frame_index: int = 0) -> tuple[str, ...]:
+    """BulkDataURIs of the lookup tables that show the frame, of at most 128 KiB each.
+
+    Args:
+        dataset_json: As for `describe`.
+        frame_index: As for `describe`.
+
+    Source: PS3.3 C.11.1.1, C.11.2.1.1.
+    """
+    voi = _group(dataset_json, frame_index, "00289132")
+    sequences = [(dataset_json, _MODALITY_LUT)]
+    if _window(voi) is None and _window(dataset_json) is None:
+        holder = voi if _item(voi, _VOI_LUT) else dataset_json
+        sequences.append((holder, _VOI_LUT))
+    data = [_item(holder, tag).get(_LUT_DATA, {}) for holder, tag in sequences]
+    return tuple(element["BulkDataURI"] for element in data if "BulkDataURI" in element)
 
 
 def inline_palette(dataset_json: Json) -> tuple[bytes, ...] | None:
@@ -261,26 +310,33 @@ def _window(dataset: Json) -> Window | None:
     return Window(center, width, _text(dataset, "00281056", "LINEAR"))
 
 
-def _lookup_table(dataset: Json, tag: str) -> LookupTable | None:
-    """The first item of a LUT sequence, if the JSON itself holds its data.
+def _lookup_table(dataset: Json, tag: str, tables: Tables) -> LookupTable | None:
+    """The first item of a LUT sequence, if its data are at hand.
 
     Source: PS3.3 C.11.1.1, C.11.2.1.1.
     """
     item = _item(dataset, tag)
-    descriptor = _values(item, "00283002")
-    data = _values(item, "00283006")
-    inline = _inline(item, "00283006")
     try:
-        entries, first, bits = (int(number) for number in descriptor)
-        words = tuple(int(number) & 0xFFFF for number in data) or tuple(
-            memoryview(inline).cast("H")
-        )
+        entries, first, bits = (int(n) for n in _values(item, "00283002"))
+        entries = entries % (1 << 16) or 1 << 16
+        words = _lut_words(item, entries, tables)
     except (TypeError, ValueError, OverflowError):
         return None
-    words = words[: entries % (1 << 16) or 1 << 16]
     if not words or not 0 < bits <= 16:
         return None
     return LookupTable(first, bits, words)
+
+
+def _lut_words(item: Json, entries: int, tables: Tables) -> tuple[int, ...]:
+    """The entries of a lookup table; those of 8 bits may come two in a word."""
+    values = _values(item, _LUT_DATA)
+    if values:
+        return tuple(int(number) & 0xFFFF for number in values[:entries])
+    element = item.get(_LUT_DATA, {})
+    raw = tables.get(element.get("BulkDataURI", ""), b"") or _inline(item, _LUT_DATA)
+    if entries <= len(raw) < 2 * entries:
+        return tuple(raw[:entries])
+    return tuple(memoryview(raw).cast("H")[:entries])
 
 
 def _inline(dataset: Json, tag: str) -> bytes:
@@ -309,13 +365,14 @@ def _palette(dataset: Json) -> tuple[PaletteDescriptor, ...] | None:
     return tuple(descriptors)
 
 
-def _padding(dataset: Json) -> tuple[int, int] | None:
+def _padding(dataset: Json, tags: tuple[str, str]) -> tuple[float, float] | None:
     """Pixel Padding Value and Range Limit, in order.
 
     Source: PS3.3 C.7.5.1.1.2.
     """
-    if not _values(dataset, "00280120"):
+    value_tag, limit_tag = tags
+    if not _values(dataset, value_tag):
         return None
-    value = _integer(dataset, "00280120", 0)
-    limit = _integer(dataset, "00280121", value)
+    value = _number(dataset, value_tag, 0)
+    limit = _number(dataset, limit_tag, value)
     return min(value, limit), max(value, limit)

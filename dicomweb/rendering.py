@@ -13,6 +13,7 @@ from dicomweb.pixels import (
     PixelDescription,
     describe,
     inline_palette,
+    tables_elsewhere,
 )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "describe",
     "inline_palette",
     "render",
+    "tables_elsewhere",
 ]
 
 MediaType = Literal["image/jpeg", "image/png"]

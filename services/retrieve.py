@@ -6,7 +6,7 @@ reader sees whole states; pixel data are range reads of the file as first stored
 Source: PS3.18 10.4.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -594,10 +594,21 @@ class _FrameReader:
         for frame_number in frame_numbers[1:]:
             yield await self.transcode(frame_number, target, dataset)
 
+    async def tables(self, uris: Iterable[str]) -> dict[str, bytes]:
+        """Values of lookup tables, words in little endian, by their BulkDataURI."""
+        words = 2 if self._document["ts"] == part10.EXPLICIT_BIG_ENDIAN else 1
+        return {
+            uri: transcoding.reversed_words(
+                await self.bulk_value(uri.rpartition("/bulkdata/")[2]), words
+            )
+            for uri in uris
+        }
+
     async def bulk_value(self, path: str) -> bytes:
-        """Bytes of a binary element (a palette); none where it is absent."""
-        for bulk_path, _vr, offset, length in self._document.get("b", ()):
+        """Bytes of a table (a palette), at most `_TABLE_BYTES`; none where absent."""
+        for bulk_path, _vr, offset, whole_length in self._document.get("b", ()):
             if bulk_path == path:
+                length = min(whole_length, _TABLE_BYTES)
                 name = doc.current_blob_name(self._pk, self._document)
                 if not self._document.get("defl"):
                     return await self._runtime.blobs.read_range(name, offset, length)
@@ -606,6 +617,10 @@ class _FrameReader:
                     whole = await inflated(self._runtime, name, self._document["len"])
                 return bytes(whole[offset : offset + length])
         return b""
+
+
+_TABLE_BYTES = 1 << 20
+"""More than any lookup table or palette needs, also one in segments."""
 
 
 # --- rendered ----------------------------------------------------------------------
@@ -638,7 +653,8 @@ async def rendered(
     reader = _FrameReader(runtime, scope.pk, document)
     await reader.open()
     dataset = await reader.describe()
-    description = rendering.describe(dataset, frame_index=frame_number - 1)
+    tables = await reader.tables(rendering.tables_elsewhere(dataset, frame_number - 1))
+    description = rendering.describe(dataset, frame_number - 1, tables)
     if description.decoded_bytes > runtime.settings.max_transcode_bytes:
         raise NotAcceptable("The frame is too large to be rendered.")
     palette = [await reader.bulk_value(tag) for tag in description.palette_tags]

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dicomweb.errors import NotAcceptable
-from dicomweb.pixels import LookupTable, PaletteDescriptor, PixelDescription, Window
+from dicomweb.pixels import (
+    LookupTable,
+    PaletteDescriptor,
+    PixelDescription,
+    Window,
+    tables_elsewhere,
+)
 from dicomweb.rendering import describe, inline_palette, render
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -110,6 +116,11 @@ def test_a_linear_window_is_as_the_standard_says():
 def test_a_window_of_width_one_is_a_threshold():
     description = grey(window=Window(100, 1))
     assert shown(words(98, 99, 100, 101), description) == [0, 0, 255, 255]
+
+
+def test_the_edge_of_a_threshold_is_black():
+    description = grey(window=Window(100.5, 1))
+    assert shown(words(99, 100, 101, 102), description) == [0, 0, 255, 255]
 
 
 def test_an_exact_window_and_a_sigmoid_differ_from_a_linear_one():
@@ -424,11 +435,68 @@ def test_lookup_tables_are_read_from_the_json():
         {"00283002": value("US", 2, 5, 99), "00283006": value("US", 1)},
         {"00283002": value("US", 2, 5, 8), "00283006": {"BulkDataURI": "http://x"}},
         {"00283002": value("US", 2, 5, 8), "00283006": {"InlineBinary": "A"}},
-        {"00283002": value("US", 2, 5, 8), "00283006": {"InlineBinary": "AAAA"}},
+        {"00283002": value("US", 2, 5, 8), "00283006": {"InlineBinary": "AA=="}},
     ],
 )
 def test_a_lookup_table_that_is_not_there_is_left_out(item):
     assert describe(grey_json(t00283010=value("SQ", item))).voi_lut is None
+
+
+def test_a_table_whose_entries_are_elsewhere_is_asked_for_and_used():
+    def item(uri: str, *descriptor: int) -> dict[str, object]:
+        table = {"vr": "OW", "BulkDataURI": uri}
+        return value("SQ", {"00283002": value("US", *descriptor), "00283006": table})
+
+    own = {"00289132": value("SQ", {"00283010": item("/own", 2, 5, 8)})}
+    json = grey_json(
+        t00283000=item("/modality", 2, 0, 16),
+        t00283010=item("/root", 2, 5, 16),
+        t52009230=value("SQ", {}, own),
+    )
+    assert tables_elsewhere(json) == ("/modality", "/root")
+    assert tables_elsewhere(json, 1) == ("/modality", "/own")
+    tables = {"/modality": words(1, 2), "/root": words(3, 4), "/own": b"\5\6"}
+    description = describe(json, tables=tables)
+    assert description.modality_lut == LookupTable(0, 16, (1, 2))
+    assert description.voi_lut == LookupTable(5, 16, (3, 4))
+    assert describe(json, 1, tables).voi_lut == LookupTable(5, 8, (5, 6))
+    assert describe(json).voi_lut is None
+    with_window = json | {"00281050": value("DS", 5), "00281051": value("DS", 9)}
+    assert tables_elsewhere(with_window) == ("/modality",)
+
+
+@pytest.mark.parametrize(("tag", "code"), [("7FE00008", "f"), ("7FE00009", "d")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_floating_point_values_are_shown_as_what_they_are(tag, code, order):
+    bits = 8 * struct.calcsize(code)
+    json = grey_json(t00280100=value("US", bits)) | {tag: {"vr": "OF"}}
+    for unused in ("00280101", "00280102", "00280103"):
+        del json[unused]
+    uid = EXPLICIT_LITTLE if order == "<" else EXPLICIT_BIG
+    frame = struct.pack(f"{order}4{code}", -0.5, 0.0, 0.25, 0.5)
+    assert shown(frame, describe(json), uid) == [0, 128, 191, 255]
+    odd = struct.pack(f"{order}4{code}", float("nan"), -1e9, 1.0, float("inf"))
+    padding = "00280122" if code == "f" else "00280123"
+    description = describe(json | {padding: value("FD", -1e9)})
+    assert shown(odd, description, uid) == [0, 0, 0, 255]
+    window = {"00281050": value("DS", 0), "00281051": value("DS", 1)}
+    window |= {"00281056": value("CS", "LINEAR_EXACT")}
+    assert shown(frame, describe(json | window), uid) == [0, 128, 191, 255]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"t00280100": value("US", 16)},
+        {"t00280002": value("US", 3), "t00280100": value("US", 32)},
+        {"t00280004": value("CS", "PALETTE COLOR"), "t00280100": value("US", 32)},
+        {"t00280101": value("US", 12), "t00280100": value("US", 32)},
+    ],
+)
+def test_floating_point_values_are_grey_and_of_32_or_64_bits(overrides):
+    json = grey_json(**overrides) | {"7FE00008": {"vr": "OF"}}
+    with pytest.raises(NotAcceptable):
+        describe(json)
 
 
 def test_padding_is_a_range_in_either_order():

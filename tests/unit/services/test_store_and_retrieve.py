@@ -5,10 +5,12 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import orjson
 import pydicom
 import pytest
-from data import instance
+from data import instance, item
+from PIL import Image
 
 from dicomweb import query
 from dicomweb.errors import NotFound
@@ -95,6 +97,30 @@ async def test_metadata_equal_what_pydicom_reads(runtime):
     uri = dataset.pop("7FE00010", {"BulkDataURI": ""})["BulkDataURI"]
     assert uri.startswith("http://test/v2/studies/") or not uri
     assert dataset == expected
+
+
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"]
+)
+@pytest.mark.parametrize("sequence", ["VOILUTSequence", "ModalityLUTSequence"])
+async def test_an_image_is_shown_through_lookup_tables_that_are_bulk_data(
+    runtime, syntax, sequence
+):
+    order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
+    table = item(LUTDescriptor=[4, 0, 16])
+    table.add_new(0x00283006, "OW", struct.pack(f"{order}4H", 65535, 0, 32768, 0))
+    file = instance(
+        transfer_syntax=syntax,
+        frames=[struct.pack(f"{order}4H", 0, 1, 2, 3)],
+        pixels={"rows": 1, "columns": 4},
+        **{sequence: [table]},
+    )
+    await put(runtime, file)
+    image = await retrieve.rendered(
+        runtime, Scope(HERE, *uids(file)), 1, media_type="image/png", quality=100
+    )
+    levels = np.asarray(Image.open(io.BytesIO(image))).ravel().tolist()
+    assert levels == [255, 0, 128, 0]
 
 
 async def test_the_same_instance_again_is_refused_and_changes_nothing(runtime):
