@@ -16,6 +16,8 @@ from dicomweb.attributes import Attribute
 from dicomweb.errors import InvalidRequest, quoted
 from dicomweb.identifiers import check_uid
 from dicomweb.matching import (
+    DECIMAL_VRS,
+    INTEGER_VRS,
     PADDING,
     Scalar,
     date_form,
@@ -38,6 +40,7 @@ STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 
 _LISTED_VRS = frozenset({"UI", "CS"})  # `,` and `\` cannot stand in their values
+_NUMBER_VRS = INTEGER_VRS | DECIMAL_VRS
 _LITERAL_VRS = frozenset({"DA", "TM", "DT", "UI"})  # `*` and `?` mean nothing in them
 
 
@@ -353,7 +356,7 @@ def _match(name: str, vr: str, value: str, is_fuzzy: bool) -> Match:
 
     Source: PS3.4 C.2.2.2.
     """
-    if not value.strip(PADDING):
+    if not value.strip(f"*{PADDING}" if vr in _NUMBER_VRS else PADDING):
         return AnyValue()
     if vr in {"DA", "DT", "TM"}:
         return _match_instant(name, vr, value)
@@ -361,7 +364,7 @@ def _match(name: str, vr: str, value: str, is_fuzzy: bool) -> Match:
         return _match_words(name, value)
     if vr in _LISTED_VRS and any(mark in value for mark in ",\\"):
         return _match_list(vr, value)
-    if vr not in _LITERAL_VRS and ("*" in value or "?" in value):
+    if vr not in _LITERAL_VRS | _NUMBER_VRS and ("*" in value or "?" in value):
         return _match_wildcard(vr, value)
     form = search_form(vr, [value])
     if form is None:
