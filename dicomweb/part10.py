@@ -147,11 +147,29 @@ def _skip_command_set(buffer: Sliceable, start: int) -> int:
     return start
 
 
+def has_vr(buffer: Sliceable, position: int, *, expected: bool) -> bool:
+    """Whether the element at the position has a VR, whatever was promised.
+
+    A length that reads as two capital letters would be over 16 kB in the very first
+    element, which no real file has.
+
+    Args:
+        buffer: With the data set.
+        position: Of its first element.
+        expected: The answer where there is no element.
+
+    Source: PS3.5 7.1.
+    """
+    header = buffer[position : position + 6]
+    if len(header) < 6:
+        return expected
+    return _CAPITALS.fullmatch(header, 4) is not None
+
+
 def _guess_syntax(buffer: Sliceable, start: int) -> str:
-    header = bytes(buffer[start : start + 6])
-    if len(header) < 6 or not _CAPITALS.fullmatch(header, 4):
+    if not has_vr(buffer, start, expected=False):
         return IMPLICIT_LITTLE_ENDIAN
-    return EXPLICIT_BIG_ENDIAN if header[0] == 0 else EXPLICIT_LITTLE_ENDIAN
+    return EXPLICIT_BIG_ENDIAN if buffer[start] == 0 else EXPLICIT_LITTLE_ENDIAN
 
 
 def inflate(

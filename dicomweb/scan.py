@@ -30,6 +30,7 @@ from dicomweb.part10 import (
     Buffer,
     Part10,
     Sliceable,
+    has_vr,
     open_file,
 )
 
@@ -130,9 +131,8 @@ def _scan_data_set(file: Part10) -> Scan:
     buffer, start = file.buffer, file.data_set_offset
     little_endian = file.transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
     scanner = _Scanner(buffer, little_endian=little_endian)
-    implicit = scanner.is_implicit(
-        start, len(buffer), expected=file.transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN
-    )
+    promised = file.transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN
+    implicit = not has_vr(buffer, start, expected=promised)
     root = _Level("", character_sets.codecs_of(()), len(buffer), 0, implicit=implicit)
     scanner.data_set(root, start)
     scanner.settle_signed(root, None)
@@ -167,8 +167,8 @@ def _shown(
 def _refers(elements: dict[str, Json], path: str) -> bool:
     *outer, tag = path.split("/")
     for sequence, item in zip(outer[::2], outer[1::2], strict=True):
-        holder = elements[sequence]
-        items = holder.get("Value", ()) if holder["vr"] == "SQ" else ()
+        holder = elements.get(sequence, {})
+        items = holder.get("Value", ()) if holder.get("vr") == "SQ" else ()
         if int(item) >= len(items):
             return False
         elements = items[int(item)]
@@ -273,17 +273,6 @@ class _Scanner:
         self._keys = _LITTLE_KEYS if little_endian else _BIG_KEYS
         self._explicit_header = _EXPLICIT[little_endian]
         self._implicit_header = _IMPLICIT[little_endian]
-
-    def is_implicit(self, position: int, end: int, *, expected: bool) -> bool:
-        """Whether the element at the position has no VR, whatever was promised.
-
-        A length that reads as two capital letters would be over 16 kB in the very
-        first element, which no real file has.
-        """
-        if end - position < 6:
-            return expected
-        vr = bytes(self.buffer[position + 4 : position + 6])
-        return _CAPITALS.fullmatch(vr) is None
 
     def data_set(self, level: _Level, position: int) -> int:
         """Read elements into the level until its end; the first byte after it."""
@@ -503,13 +492,13 @@ class _Scanner:
             end = limit if length == UNDEFINED else position + length
             if tag != _ITEM or end > limit:
                 raise _cut(key)
-            implicit = level.implicit or self.is_implicit(position, end, expected=False)
+            explicit = has_vr(self.buffer, position, expected=True)
             item = _Level(
                 f"{path}{len(items)}/",
                 level.codecs,
                 end,
                 level.depth + 1,
-                implicit=implicit,
+                implicit=level.implicit or not explicit,
             )
             after = self.data_set(item, position)
             position = after if length == UNDEFINED else end

@@ -7,7 +7,7 @@ Source: PS3.5 7.1 (element encoding); PS3.10 7.1 (file meta information).
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from dicomweb.part10 import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
+    has_vr,
     open_file,
 )
 
@@ -230,25 +231,33 @@ class Rewritten:
         )
 
 
-def rewrite(header: bytes, change: Change) -> Rewritten:
+def rewrite(
+    header: bytes, change: Change, *, present: Collection[str] = ()
+) -> Rewritten:
     """The header with the change applied.
 
     Args:
         header: The file from its start to behind the last element that may change; of
             a deflated file the whole file (the answer is the whole file then).
         change: As `parse` returns it.
+        present: Tags that the file is known to have in its root.
 
     Raises:
-        MalformedInstance: The file cannot be read.
+        MalformedInstance: The file cannot be read, or an element that is to change
+            stands behind those that never do, against the order of tags.
         InvalidRequest: A value cannot be written in the file's character set.
 
     Source: PS3.5 7.1, 6.1.2.
     """
     file = open_file(header)
     data_set = bytes(file.buffer[file.data_set_offset :])
-    explicit = file.transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN
+    promised = file.transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN
+    explicit = has_vr(data_set, 0, expected=promised)
     little = file.transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
     layout = _layout(data_set, explicit=explicit, little_endian=little)
+    hidden = change.keys() & set(present) - {f"{e[0]:08X}" for e in layout.elements}
+    if hidden:
+        raise MalformedInstance("The elements of the file are not in ascending order.")
     encoder = _Encoder(layout, explicit=explicit, little_endian=little)
     base = file.data_set_offset
     edits = [
@@ -328,22 +337,27 @@ def _layout(data_set: bytes, *, explicit: bool, little_endian: bool) -> _Layout:
 
 
 def _edits(layout: _Layout, change: Change, encoder: "_Encoder") -> Iterator[Edit]:
-    """Replacements in file order; group lengths of changed groups are taken out."""
+    """Replacements in file order; group lengths of changed groups are taken out.
+
+    Of an element that comes twice the last counts, so that one is replaced and the
+    others go.
+    """
     wanted = {int(tag, 16): element for tag, element in change.items()}
     groups = {tag >> 16 for tag in wanted}
-    pending = sorted(wanted)
+    last = {tag: start for tag, start, _ in layout.elements}
+    missing = sorted(wanted.keys() - last.keys())
     for tag, start, stop in layout.elements:
-        while pending and pending[0] < tag:
-            new = pending.pop(0)
-            if wanted[new] is not None:
-                yield Edit(start, start, encoder.encode(new, wanted[new]))
-        if pending and pending[0] == tag:
-            yield Edit(start, stop, encoder.encode(pending.pop(0), wanted[tag]))
+        while missing and missing[0] < tag:
+            new = missing.pop(0)
+            yield Edit(start, start, encoder.encode(new, wanted[new]))
+        if tag in wanted:
+            is_last = last[tag] == start
+            new_bytes = encoder.encode(tag, wanted[tag]) if is_last else b""
+            yield Edit(start, stop, new_bytes)
         elif tag & 0xFFFF == 0 and tag >> 16 in groups:
             yield Edit(start, stop, b"")
-    for new in pending:
-        if wanted[new] is not None:
-            yield Edit(layout.end, layout.end, encoder.encode(new, wanted[new]))
+    for new in missing:
+        yield Edit(layout.end, layout.end, encoder.encode(new, wanted[new]))
 
 
 def _file_text(vr: str, value: object) -> str:

@@ -47,7 +47,10 @@ async def with_new_version(
     name = doc.blob_name(pk, row["id"], watermark, row["ow"])
     header = await runtime.blobs.read_range(old_name, 0, _header_bytes(current))
     needed = ALONE if current.get("defl") else 2 * len(header)
-    rewritten = await runtime.workers.run(needed, rewrite, header, change)
+    elements = retrieve.metadata_object(current, "")
+    rewritten = await runtime.workers.run(
+        needed, rewrite, header, change, present=elements.keys()
+    )
     size = len(rewritten.head) + row["len"] - rewritten.offset
     sha = None
     if rewritten.offset >= row["len"]:
@@ -55,7 +58,7 @@ async def with_new_version(
         await runtime.blobs.put([(name, BytesSource(rewritten.head))])
     else:
         await runtime.blobs.splice(name, rewritten.head, old_name, rewritten.offset)
-    version = _new_metadata(current, rewritten, change)
+    version = _new_metadata(current, elements, rewritten, change)
     for blob, data in doc.move_large_fields(name, version):
         await runtime.blobs.put([(blob, BytesSource(data))])
     document = {k: v for k, v in row.items() if k not in {"_etag", "pk", "zn"}}
@@ -87,10 +90,11 @@ def _header_bytes(row: Document) -> int:
     return min([length, *large])
 
 
-def _new_metadata(current: Document, rewritten: Rewritten, change: Change) -> Document:
-    """`m`, `z`, `b` and `a` of the new version."""
+def _new_metadata(
+    current: Document, elements: dict[str, Any], rewritten: Rewritten, change: Change
+) -> Document:
+    """`m`, `z`, `b` and `a` of the new version; `elements` are those of the old."""
     study, series, sop = current["u"]
-    elements = retrieve.metadata_object(current, "")
     _shorten_uris(elements)
     for tag, element in change.items():
         if element is None:

@@ -383,7 +383,8 @@ def test_of_an_element_that_comes_twice_the_last_counts_also_for_bulk_data() -> 
 
 def test_bulk_data_of_a_sequence_that_another_replaces_are_forgotten() -> None:
     binary = explicit(0x00091001, b"OB", b"old!")
-    first = implicit(ITEM, binary) + implicit(ITEM, binary)
+    nested = explicit(0x00081140, b"SQ", implicit(ITEM, binary))
+    first = implicit(ITEM, binary + nested) + implicit(ITEM, binary)
     other = implicit(ITEM, explicit(0x00091001, b"LO", b"new!"))
     for vr, second in ((b"SQ", other), (b"SQ", b""), (b"LO", b"a\\b\\")):
         body = explicit(0x00081140, b"SQ", first) + explicit(0x00081140, vr, second)
