@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dicomweb import transcoding
 from dicomweb.errors import NotFound
+from services import documents as doc
 from services.retrieve import (
     AS_STORED,
     METADATA_FIELDS,
@@ -64,16 +65,18 @@ async def find(
     """
     document = await find_instance(runtime, scope, METADATA_FIELDS)
     document = await with_metadata(runtime, scope.pk, document)
-    for bulk_path, vr, offset, length in document.get("b", ()):
-        if bulk_path == path.upper():
+    for bulk in doc.bulk_of(document):
+        if bulk.path == path.upper():
             file = file_of(scope.pk, document)
-            etag = f"{file.watermark}-{bulk_path.replace('/', '.')}"
+            etag = f"{file.watermark}-{bulk.path.replace('/', '.')}"
             words = 1
             is_big = file.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
             if is_big and transfer_syntax != AS_STORED:
-                words = _word_bytes(document, bulk_path, vr)
+                words = _word_bytes(document, bulk.path, bulk.vr)
                 etag += "-little"
-            return BulkData(file, offset, length, etag, 1 if length % words else words)
+            if bulk.length % words:
+                words = 1
+            return BulkData(file, bulk.offset, bulk.length, etag, words)
     raise NotFound("The specified bulk data cannot be found.", code="BulkDataNotFound")
 
 

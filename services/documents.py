@@ -25,6 +25,7 @@ from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
 from dicomweb.instance import ReadInstance
 from dicomweb.query_tags import Level, QueryTag
+from dicomweb.scan import BulkElement
 from stores.ports import Document, Scalar
 
 STUDY = "st"
@@ -187,7 +188,7 @@ def instance_document(
         "z": read.metadata.data,
     }
     if read.bulk:
-        document["b"] = [[b.path, b.vr, b.offset, b.length] for b in read.bulk]
+        document["b"] = bulk_text(read.bulk)
     if read.frames is not None:
         document["fx"] = read.frames.to_json()
     if read.deflated:
@@ -241,12 +242,27 @@ def _as_first_stored(instance: Document) -> Document:
     """What tells a version that was never updated from those that follow."""
     names = ("len", "sha", "a", "m", "z")
     first = {name: instance[name] for name in names if name in instance}
-    return first | {"b": instance.get("b", []), "mb": bool(instance.get("mb"))}
+    return first | {"b": instance.get("b", ""), "mb": bool(instance.get("mb"))}
 
 
 def metadata_of(instance: Document) -> Metadata:
     """Metadata of the current version; `z` must have been read or filled in."""
     return Metadata.from_json(instance["m"], instance["z"])
+
+
+def bulk_text(bulk: Iterable[BulkElement]) -> str:
+    """Where binary values lie, as one text: most who read the document need none."""
+    return ";".join(f"{b.path} {b.vr} {b.offset} {b.length}" for b in bulk)
+
+
+def bulk_of(instance: Document) -> Iterator[BulkElement]:
+    """Where the binary values lie; `b` must have been read or filled in."""
+    value = instance.get("b", "")
+    if not isinstance(value, str):  # a list of lists before 26 November 2026
+        value = ";".join(" ".join(map(str, one)) for one in value)
+    for text in filter(None, value.split(";")):
+        path, vr, offset, length = text.split(" ")
+        yield BulkElement(path, vr, int(offset), int(length))
 
 
 def frames_of(instance: Document) -> FrameIndex | None:
@@ -273,14 +289,13 @@ def move_large_fields(
 ) -> Iterator[tuple[str, bytes]]:
     """Takes out of the document what is too large for it; names and bytes of blobs.
 
-    A metadata blob is one line of JSON (`m`, `b`) followed by the compressed
-    metadata; a frames blob is the JSON of the frame index.
+    A frames blob is the JSON of the frame index.
     """
-    described = orjson.dumps({"m": instance["m"], "b": instance.get("b", [])})
-    if len(instance["z"]) + len(described) > INLINE_METADATA_BYTES:
-        yield metadata_blob_name(file_name), described + b"\n" + instance.pop("z")
-        del instance["m"]
-        instance.pop("b", None)
+    metadata = metadata_blob(instance)
+    if len(metadata) > INLINE_METADATA_BYTES:
+        yield metadata_blob_name(file_name), metadata
+        for name in ("m", "z", "b"):
+            instance.pop(name, None)
         instance["mb"] = True
     if "fx" in instance:
         frames = orjson.dumps(instance["fx"])
@@ -288,6 +303,12 @@ def move_large_fields(
             yield frames_blob_name(file_name), frames
             del instance["fx"]
             instance["fb"] = True
+
+
+def metadata_blob(instance: Document) -> bytes:
+    """One line of JSON (`m`, `b`), followed by the compressed metadata."""
+    described = orjson.dumps({"m": instance["m"], "b": instance.get("b", "")})
+    return b"\n".join((described, instance["z"]))
 
 
 def put_back_metadata(instance: Document, blob: bytes) -> Document:

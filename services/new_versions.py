@@ -5,6 +5,7 @@ copied by the store and never read here.
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from dicomweb import attributes, dataset_json
@@ -69,7 +70,7 @@ async def with_new_version(
         "sha": sha,
         "a": version["a"],
         "m": version.get("m"),
-        "b": version.get("b", []),
+        "b": version.get("b", ""),
         "mb": bool(version.get("mb")),
     }
     if "z" in version:
@@ -83,9 +84,9 @@ def _header_bytes(row: Document) -> int:
     if row.get("defl") or length <= WHOLE_FILE_BYTES:
         return length
     large: list[int] = [
-        offset
-        for path, _vr, offset, size in row.get("b", ())
-        if size >= LARGE_VALUE_BYTES and path[:8] > "00403001"
+        bulk.offset
+        for bulk in doc.bulk_of(row)
+        if bulk.length >= LARGE_VALUE_BYTES and bulk.path[:8] > "00403001"
     ]
     return min([length, *large])
 
@@ -105,15 +106,15 @@ def _new_metadata(
     metadata = dataset_json.encode(
         elements, f"/studies/{study}/series/{series}/instances/{sop}/bulkdata/"
     )
-    bulk = [
-        [path, vr, rewritten.moved(offset), length]
-        for path, vr, offset, length in current.get("b", ())
-        if path[:8] not in change
-    ]
+    bulk = (
+        replace(bulk, offset=rewritten.moved(bulk.offset))
+        for bulk in doc.bulk_of(current)
+        if bulk.path[:8] not in change
+    )
     return {
         "m": metadata.to_json(),
         "z": metadata.data,
-        "b": bulk,
+        "b": doc.bulk_text(bulk),
         "a": doc.level_elements(elements, attributes.INSTANCE_ALL),
     }
 

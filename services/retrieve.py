@@ -606,9 +606,9 @@ class _FrameReader:
 
     async def bulk_value(self, path: str) -> bytes:
         """Bytes of a table (a palette), at most `_TABLE_BYTES`; none where absent."""
-        for bulk_path, _vr, offset, whole_length in self._document.get("b", ()):
-            if bulk_path == path:
-                length = min(whole_length, _TABLE_BYTES)
+        for bulk in doc.bulk_of(self._document):
+            if bulk.path == path:
+                offset, length = bulk.offset, min(bulk.length, _TABLE_BYTES)
                 name = doc.current_blob_name(self._pk, self._document)
                 if not self._document.get("defl"):
                     return await self._runtime.blobs.read_range(name, offset, length)

@@ -84,9 +84,9 @@ async def read(
 
 def metadata_blob(read: ReadInstance) -> bytes:
     """The side blob of the metadata, whether or not they need one."""
-    bulk = [[b.path, b.vr, b.offset, b.length] for b in read.bulk]
-    described = orjson.dumps({"m": read.metadata.to_json(), "b": bulk})
-    return described + b"\n" + read.metadata.data
+    metadata = read.metadata
+    described = {"m": metadata.to_json(), "b": doc.bulk_text(read.bulk)}
+    return doc.metadata_blob(described | {"z": metadata.data})
 
 
 def side_blobs(

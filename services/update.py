@@ -531,9 +531,7 @@ async def _describe_original(job: Job, row: Document) -> Document:
     """What a reader of the original needs; its metadata go to a side blob."""
     if not row.get("mb"):
         name = doc.metadata_blob_name(doc.original_blob_name(job.pk, row))
-        described = orjson.dumps({"m": row["m"], "b": row.get("b", [])})
-        data = described + b"\n" + row["z"]
-        await job.runtime.blobs.put([(name, BytesSource(data))])
+        await job.runtime.blobs.put([(name, BytesSource(doc.metadata_blob(row)))])
     await job.runtime.blobs.set_tier(doc.original_blob_name(job.pk, row), "Cold")
     return {"len": row["len"], "sha": row["sha"], "a": row["a"], "mb": True}
 

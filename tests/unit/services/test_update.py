@@ -28,6 +28,7 @@ from services import (
     store,
     update,
 )
+from services import documents as doc
 from services.retrieve import Scope
 from stores import containers
 from stores.ports import Delete, Equals, Query
@@ -310,7 +311,7 @@ async def test_a_text_that_was_bulk_data_is_so_no_more(runtime):
     answer = await retrieve.metadata(runtime, Scope(HERE, uid))
     [row] = await retrieve.filled(runtime, Scope(HERE, uid).pk, answer.documents)
     assert retrieve.metadata_object(row, "")["00104000"] == change["00104000"]
-    assert "00104000" not in {path for path, *_ in row["b"]}
+    assert "00104000" not in {bulk.path for bulk in doc.bulk_of(row)}
     [new] = (await read_all(runtime, uid)).values()
     assert pydicom.dcmread(io.BytesIO(new)).PatientComments == "short"
 
@@ -509,7 +510,8 @@ async def test_real_files_keep_every_other_element_and_their_pixels(runtime, nam
     scope = Scope(HERE, ds.StudyInstanceUID)
     answer = await retrieve.metadata(runtime, scope)
     (row,) = await retrieve.filled(runtime, scope.pk, answer.documents)
-    for path, _vr, offset, length in row.get("b", ()):
+    for bulk in doc.bulk_of(row):
+        path, offset, length = bulk.path, bulk.offset, bulk.length
         group, element = int(path[:4], 16), int(path[4:8], 16)
         if "/" not in path and (group, element) in changed:
             value = changed[group, element].value
