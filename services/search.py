@@ -60,6 +60,9 @@ STUDY_INDEX = frozenset({*attributes.STUDY_V2, "00080061", "00201208"})
 SERIES_INDEX = frozenset({*attributes.SERIES_V2, "00201209"})
 COMPUTED = frozenset({"00080061", "00201206", "00201208", "00201209"})
 _UID_TAGS = ("0020000D", "0020000E", "00080018")
+_IN_NEWEST_OF_STUDY = frozenset({*attributes.STUDY_ALL, *COMPUTED, *_UID_TAGS})
+_IN_NEWEST_OF_SERIES = _IN_NEWEST_OF_STUDY.union(attributes.SERIES_ALL)
+_IN_INSTANCE = frozenset({*attributes.INSTANCE_ALL, *COMPUTED, *_UID_TAGS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,9 @@ class _Searcher:
             if query.study_instance_uid is not None
             else None
         )
+        self._tags = sorted(set(query.return_tags))
+        self._index_only = self._known_to_index().issuperset(self._tags)
+        self._needs_metadata = not _IN_INSTANCE.issuperset(self._tags)
 
     # --- finding -----------------------------------------------------------------
 
@@ -352,25 +358,36 @@ class _Searcher:
 
     def _instance_fields(self) -> tuple[str, ...]:
         fields = ("pk", "t", "sk", "u", "se", "a", "w", "ow", "next", "words")
-        if self._instance_needs_metadata():
+        if self._needs_metadata:
             return (*fields, "m", "z", "mb", "zn")
         return fields
-
-    def _instance_needs_metadata(self) -> bool:
-        known = {*attributes.INSTANCE_ALL, *_UID_TAGS, *COMPUTED}
-        return not known.issuperset(self._query.return_tags)
 
     async def rows(self, hits: Sequence[_Hit], base_url: str) -> list[dict[str, Any]]:
         """The datasets of these results."""
         await self._add_parents(hits)
-        return list(await asyncio.gather(*(self._row(hit, base_url) for hit in hits)))
+        elements: Sequence[doc.Elements]
+        if self._index_only:
+            elements = [_merged_elements(hit) for hit in hits]
+        elif self._level is Level.INSTANCE and not self._needs_metadata:
+            elements = [hit.instance["a"] for hit in hits if hit.instance is not None]
+        else:
+            elements = await asyncio.gather(
+                *(self._newest_elements(hit, base_url) for hit in hits)
+            )
+        return [
+            self._row(hit, found) for hit, found in zip(hits, elements, strict=True)
+        ]
+
+    def _row(self, hit: _Hit, elements: doc.Elements) -> dict[str, Any]:
+        elements = elements | _computed(hit) | _identifiers(hit)
+        return {tag: elements[tag] for tag in self._tags if tag in elements}
 
     async def _add_parents(self, hits: Sequence[_Hit]) -> None:
         """Reads the study rows, and series rows, that the answer is made of."""
-        tags = set(self._query.return_tags)
+        tags = set(self._tags)
         if self._level is Level.STUDY or not hits:
             return
-        if self._index_only() or tags & {"00080061", "00201206", "00201208"}:
+        if self._index_only or tags & {"00080061", "00201206", "00201208"}:
             studies = await self._rows_of(hits, "st")
             for hit in hits:
                 hit.study = studies.get((hit.pk, doc.STUDY))
@@ -403,43 +420,31 @@ class _Searcher:
                 return found
             after = page.after
 
-    def _index_only(self) -> bool:
-        """Whether the index alone answers (no attribute of a single instance)."""
+    def _known_to_index(self) -> frozenset[str]:
+        """Tags that need no single instance."""
         levels = self._query.resource.levels
-        known = set(STUDY_INDEX if Level.STUDY in levels else ())
-        known |= SERIES_INDEX if Level.SERIES in levels else frozenset()
-        known |= {"0020000D"} | COMPUTED
-        return self._level is not Level.INSTANCE and known.issuperset(
-            self._query.return_tags
-        )
+        if self._level is Level.INSTANCE:
+            return frozenset()
+        known = COMPUTED | {"0020000D"}
+        if Level.STUDY in levels:
+            known |= STUDY_INDEX
+        return known | SERIES_INDEX if Level.SERIES in levels else known
 
-    async def _row(self, hit: _Hit, base_url: str) -> dict[str, Any]:
-        tags = self._query.return_tags
-        if self._index_only():
-            elements = _merged_elements(hit)
-        else:
-            elements = await self._instance_elements(hit, base_url)
-            own = {tag for tag in tags if tag in COMPUTED}
-            if own:
-                elements = elements | _own_index_elements(hit)
-        elements = elements | _computed(hit) | _identifiers(hit)
-        return {tag: elements[tag] for tag in sorted(tags) if tag in elements}
-
-    async def _instance_elements(self, hit: _Hit, base_url: str) -> doc.Elements:
+    async def _newest_elements(self, hit: _Hit, base_url: str) -> doc.Elements:
         """Elements of the newest instance of the result, or of the instance itself."""
         if hit.instance is not None:
-            if not self._instance_needs_metadata():
-                elements: doc.Elements = hit.instance["a"]
-                return elements
             return await self._metadata(hit.pk, hit.instance, base_url)
         row = hit.series or hit.study
         assert row is not None
-        available = {*attributes.STUDY_ALL, *COMPUTED, *_UID_TAGS}
-        if hit.series is not None:
-            available |= set(attributes.SERIES_ALL)
-        if available.issuperset(self._query.return_tags):
-            newest: doc.Elements = row["n"]
-            return newest
+        newest = await self._newest_instance(hit, row, base_url)
+        return newest if COMPUTED.isdisjoint(self._tags) else newest | row["a"]
+
+    async def _newest_instance(
+        self, hit: _Hit, row: Document, base_url: str
+    ) -> doc.Elements:
+        known = _IN_NEWEST_OF_STUDY if hit.series is None else _IN_NEWEST_OF_SERIES
+        if known.issuperset(self._tags):
+            return dict(row["n"])
         document = await self._runtime.documents.read(
             containers.DICOM, hit.pk, row["nid"]
         )
@@ -547,14 +552,6 @@ def _merged_elements(hit: _Hit) -> doc.Elements:
     for row in (hit.study, hit.series):
         if row is not None:
             elements |= row["a"]
-    return elements
-
-
-def _own_index_elements(hit: _Hit) -> doc.Elements:
-    row = hit.series if hit.series is not None else hit.study
-    if row is None or hit.instance is not None:
-        return {}
-    elements: doc.Elements = row["a"]
     return elements
 
 
