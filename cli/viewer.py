@@ -32,8 +32,12 @@ REWRITES = {
     ".js": (
         (r'(__webpack_require__\.p = ")/"', rf'\g<1>{PREFIX}"'),
         (r"(browserImportFunction\(')/(?!/)", rf"\g<1>{PREFIX}"),
-        # The study list shows the number of instances but does not ask for it.
+        # The study list shows numbers of instances but does not ask for them: 0, NaN.
         (r"(commaSeparatedFields = \['00081030',)", r"\g<1> '00201208',"),
+        (r"(commaSeparatedFields = \['0008103E', '00080021')\]", r"\g<1>, '00201209']"),
+        # OHIF 3.13.2 goes blank on a report with an item that has no concept name, as
+        # image references have.
+        (r"(CodeMeaning\s*\} = ConceptNameCodeSequence);", r"\g<1> ?? {};"),
     ),
 }
 CONFIGURATION = """\

@@ -45,11 +45,12 @@ async def viewer_file(call: Call) -> Response:
     source = packed if is_packed else found
     state = source.stat()
     etag = f"{state.st_mtime_ns:x}-{state.st_size:x}"
-    is_immutable = _HASHED.search(found.name) is not None
+    has_hash = _HASHED.search(found.name) is not None
     headers = {
         "ETag": f'"{etag}"',
         "Vary": "Accept-Encoding",
-        "Cache-Control": "max-age=31536000, immutable" if is_immutable else "no-cache",
+        # Not for ever: the name tells OHIF's version, not that of our changes to it.
+        "Cache-Control": "max-age=86400" if has_hash else "no-cache",
         "Content-Security-Policy": content_policy(call.runtime.settings),
     }
     if is_unmodified(call, etag):

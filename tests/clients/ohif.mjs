@@ -20,6 +20,14 @@ const browser = await chromium.launch({
 const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
 const seen = { problems: [], elsewhere: [] };
 page.on('pageerror', error => seen.problems.push(String(error)));
+page.on('console', message => {
+  if (message.type() === 'error') seen.problems.push(message.text());
+});
+page.on('requestfailed', request => {
+  // What a page that is left still waits for is given up, which is no failure.
+  const reason = request.failure()?.errorText;
+  if (reason !== 'net::ERR_ABORTED') seen.problems.push(`${reason} ${request.url()}`);
+});
 page.on('response', answer => {
   if (answer.status() >= 400) {
     seen.problems.push(`${answer.status()} ${answer.request().method()} ${answer.url()}`);
@@ -37,6 +45,23 @@ async function list() {
   await page.getByText('Confirm and hide').click().catch(() => {});
   await page.screenshot({ path: `${folder}/list.png` });
   return page.locator('tbody tr').allInnerTexts();
+}
+
+// What the list says beside a study that is selected: its series.
+async function preview() {
+  await page.getByText('Sample, Phantom').first().click();
+  await page.getByText('64 slices').waitFor(WAIT);
+  await page.screenshot({ path: `${folder}/preview.png` });
+  return page.locator('body').innerText();
+}
+
+// The text of a report, once `expected` is in it.
+async function read(name, study, expected) {
+  const target = `${url}/viewer/viewer?StudyInstanceUIDs=${study}`;
+  await page.goto(target, { waitUntil: 'domcontentloaded' });
+  await page.getByText(expected).first().waitFor(WAIT).catch(() => {});
+  await page.screenshot({ path: `${folder}/${name}.png` });
+  return page.locator('body').innerText();
 }
 
 // The part of each viewport that is not black, once all `count` of them show an image.
@@ -67,16 +92,22 @@ async function upload() {
   );
   await page.locator('input[type=file]').first().setInputFiles(file);
   const status = (await stored).status();
+  await page.getByText('1 file completed').waitFor(WAIT);
   await page.screenshot({ path: `${folder}/upload.png` });
+  await page.getByText('Close', { exact: true }).first().click();
+  await page.getByText('Uploaded, Here').waitFor(WAIT);
+  await page.screenshot({ path: `${folder}/uploaded.png` });
   return status;
 }
 
 const studies = JSON.parse(process.env.STUDIES);
 try {
   seen.rows = await list();
+  seen.preview = await preview();
   seen.mpr = await open('mpr', studies.ct, 3, '&hangingprotocolId=mpr');
   seen.mr = await open('mr', studies.mr, 1);
   seen.us = await open('us', studies.us, 1);
+  seen.sr = await read('sr', studies.sr, 'A mass of 3 cm was detected.');
   seen.upload = await upload();
 } finally {
   await browser.close();

@@ -77,13 +77,16 @@ def session(
 
 
 def browse(url: str, folder: Path, chromium: str, node: str) -> dict[str, Any]:
-    (folder / "upload.dcm").write_bytes(instance(PatientID="UPLOADED-BY-OHIF"))
+    (folder / "upload.dcm").write_bytes(
+        instance(PatientID="UPLOADED-BY-OHIF", PatientName="Uploaded^Here")
+    )
     with Server(f"{url}/v2") as server:
         sample.load(server, folder / "sample.json")
         uids = {
             "ct": study(server, "PatientID=SAMPLE-PHANTOM"),
             "mr": study(server, "StudyDescription=abdomen%5Eliver"),
             "us": study(server, "PatientName=PLA"),
+            "sr": study(server, "ModalitiesInStudy=SR"),
         }
     script = Path(__file__).with_name("ohif.mjs")
     done = subprocess.run(
@@ -108,6 +111,10 @@ def test_the_study_list_shows_every_sample_study(session):
     assert "Sample, Phantom" in studies[0]
 
 
+def test_the_list_tells_how_many_images_a_series_has(session):
+    assert "CT 64 slices 64" in " ".join(session.seen["preview"].split())
+
+
 def test_the_ct_opens_as_a_volume_in_three_planes(session):
     assert len([part for part in session.seen["mpr"] if part > LIT]) == 3
 
@@ -118,6 +125,11 @@ def test_an_mr_shows(session):
 
 def test_a_multi_frame_ultrasound_shows(session):
     assert max(session.seen["us"]) > LIT
+
+
+def test_a_report_can_be_read(session):
+    assert "A mass of 3 cm was detected." in session.seen["sr"]
+    assert "[IMAGE is not supported]" in session.seen["sr"]
 
 
 def test_a_file_is_uploaded(session):

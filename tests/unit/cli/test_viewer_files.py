@@ -40,6 +40,29 @@ def test_only_the_viewers_own_files_move_below_the_prefix(
     assert written(tmp_path, name, before) == after
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "const commaSeparatedFields = ['00081030', '00080060'].join(',');",
+            "const commaSeparatedFields = ['00081030', '00201208', '00080060']"
+            ".join(',');",
+        ),
+        (
+            "const commaSeparatedFields = ['0008103E', '00080021'].join(',');",
+            "const commaSeparatedFields = ['0008103E', '00080021', '00201209']"
+            ".join(',');",
+        ),
+        (
+            "const {\n  CodeMeaning\n} = ConceptNameCodeSequence;",
+            "const {\n  CodeMeaning\n} = ConceptNameCodeSequence ?? {};",
+        ),
+    ],
+)
+def test_what_the_viewer_forgets_is_repaired(tmp_path, before, after):
+    assert written(tmp_path, "a.js", before) == after
+
+
 def test_every_file_that_gains_by_it_gets_a_gzip_copy_with_the_same_content(tmp_path):
     (tmp_path / "a.js").write_bytes(b"a" * 1000)
     (tmp_path / "tiny.js").write_bytes(b"a")

@@ -43,9 +43,9 @@ async def test_files_come_as_they_are_or_compressed_beforehand(server, folder):
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_files_with_a_hash_in_their_name_are_kept_for_ever(server, folder):
+async def test_files_with_a_hash_in_their_name_are_kept_for_a_day(server, folder):
     response = await server.get("/viewer/assets/app.0123456789abcdef0123.js")
-    assert "immutable" in response.headers["cache-control"]
+    assert response.headers["cache-control"] == "max-age=86400"
 
 
 @pytest.mark.parametrize(
