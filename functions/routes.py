@@ -20,6 +20,7 @@ from functions import (
     health,
     openapi,
     operations,
+    pages,
     partitions,
     query_tags,
     retrieve,
@@ -182,7 +183,7 @@ STATISTICS = Route(
 OPEN = (
     _open("CheckHealth", "GET", "health/check", health.check_health, anonymous=True),
     # The host keeps `/` for its home page unless the route's template is not empty.
-    _open("Home", "GET", "{ignored:maxlength(0)?}", viewer.home),
+    _open("Home", "GET", "{ignored:maxlength(0)?}", pages.start_page),
     _open("ViewerFile", "GET", "viewer/{*path}", viewer.viewer_file),
     # A browser sends no token with it.
     _open("Preflight", "OPTIONS", ANYTHING, preflight, anonymous=True),

@@ -6,32 +6,18 @@ A path that is no file is one of the viewer's own pages and gets `index.html`.
 import asyncio
 import mimetypes
 import re
-from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 
 from dicomweb.errors import NotFound
+from functions import pages
 from functions.call import Call
 from functions.representations import is_unmodified, not_modified, preferred_coding
 from services.settings import Settings
 
 _HASHED = re.compile(r"\.[0-9a-f]{16,}\.")
-_MISSING = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>No viewer yet</title>
-<h1>The viewer is not installed yet</h1>
-<p>This server is ready; only the OHIF viewer is missing in the folder
-<code>{folder}</code>. <code>./dev serve</code> fetches it in the background, or do it
-yourself with <code>python -m cli viewer</code> (it needs Node.js), then reload this
-page.</p>
-<p>The DICOMweb API is described at <a href="/v2/api.yaml">/v2/api.yaml</a>.</p>
-</html>"""
-
-
-async def home(_call: Call) -> Response:
-    """The viewer is what people want to see first."""
-    return RedirectResponse("/viewer/", 302)
 
 
 async def viewer_file(call: Call) -> Response:
@@ -39,7 +25,7 @@ async def viewer_file(call: Call) -> Response:
     folder = call.runtime.settings.viewer.resolve()
     found = await asyncio.to_thread(_find, folder, call.path("path") or "")
     if found is None:
-        return HTMLResponse(_MISSING.format(folder=escape(str(folder))), 404)
+        return pages.no_viewer(folder)
     packed = found.with_name(f"{found.name}.gz")
     is_packed = preferred_coding(call, ("gzip",)) is not None and packed.is_file()
     source = packed if is_packed else found

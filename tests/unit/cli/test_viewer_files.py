@@ -44,14 +44,12 @@ def test_only_the_viewers_own_files_move_below_the_prefix(
     ("before", "after"),
     [
         (
-            "const commaSeparatedFields = ['00081030', '00080060'].join(',');",
-            "const commaSeparatedFields = ['00081030', '00201208', '00080060']"
-            ".join(',');",
+            "commaSeparatedFields = ['00081030', '00080060'].join(',');",
+            "commaSeparatedFields = ['00081030', '00201208', '00080060'].join(',');",
         ),
         (
-            "const commaSeparatedFields = ['0008103E', '00080021'].join(',');",
-            "const commaSeparatedFields = ['0008103E', '00080021', '00201209']"
-            ".join(',');",
+            "commaSeparatedFields = ['0008103E', '00080021'].join(',');",
+            "commaSeparatedFields = ['0008103E', '00080021', '00201209'].join(',');",
         ),
         (
             "const {\n  CodeMeaning\n} = ConceptNameCodeSequence;",

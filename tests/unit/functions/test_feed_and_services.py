@@ -130,8 +130,3 @@ async def test_what_a_crash_left_unpublished_is_published_by_the_timer(
     await publisher.heal(minimum_age_seconds=-1)
     assert len((await server.get("/v1/changefeed")).json()) == 1
     await publish_pending(server.runtime)
-
-
-async def test_the_root_leads_to_the_viewer(server):
-    response = await server.get("/")
-    assert (response.status_code, response.headers["location"]) == (302, "/viewer/")

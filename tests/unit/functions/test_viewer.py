@@ -1,6 +1,8 @@
 """The viewer's files."""
 
+import base64
 import gzip
+import hashlib
 
 import pytest
 
@@ -62,6 +64,41 @@ async def test_files_that_are_not_there_or_outside_are_404(server, folder, path)
     response = await server.get(path)
     assert response.status_code == 404
     assert "secret" not in response.text
+
+
+async def test_the_start_page_leads_to_the_viewer_and_names_the_addresses(
+    server, folder
+):
+    page = (await server.get("/", headers={"Host": "pacs.example:81"})).text
+    assert '<a class="main" href="/viewer/">' in page
+    assert "<code>http://pacs.example:81/v2</code>" in page
+    for path in ("/v2/studies?limit=10", "/v2/changefeed", "/v2/api.yaml"):
+        assert f'href="http://pacs.example:81{path}"' in page
+        assert (await server.get(path)).status_code in {200, 204}
+    assert "Nobody is asked for a password" in page
+
+
+async def test_the_start_page_says_when_there_is_no_viewer(server):
+    page = (await server.get("/")).text
+    assert "There is no viewer yet" in page
+    assert 'href="/viewer/"' not in page
+
+
+async def test_a_page_of_ours_loads_nothing_and_runs_nothing(server):
+    for path in ("/", "/viewer/"):
+        response = await server.get(path)
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        style = response.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+        assert "<script" not in response.text
+        assert "src=" not in response.text
+
+
+async def test_a_host_name_is_text_on_the_start_page(server):
+    answer = await server.get("/", headers={"Host": 'a"><script>x</script>'})
+    assert "<script" not in answer.text
 
 
 async def test_without_the_viewer_a_page_says_how_to_get_it(server):
