@@ -383,6 +383,7 @@ def _fullmatch(pattern: bytes) -> _FullMatch:
 
 
 _PLAIN = rb"[^\\\x00-\x1f\x7f]"
+_LAYOUT = rb"[^\x00-\x08\x0b\x0e-\x1f]"
 
 
 @cache
@@ -402,14 +403,14 @@ def _obviously_valid() -> dict[str, _FullMatch]:
         "DT": _fullmatch(rb"(?!)"),
         "IS": _fullmatch(rb" ?[+-]?[0-9]{1,9}"),
         "LO": _fullmatch(_PLAIN + rb"{0,64}+"),
-        "LT": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,10240}+"),
+        "LT": _fullmatch(_LAYOUT + rb"{0,10240}+"),
         "PN": _fullmatch(
             rb"[^\\^=\x00-\x1f\x7f]{0,30}+(?:\^[^\\^=\x00-\x1f\x7f]{0,30}+)?+"
         ),
         "SH": _fullmatch(_PLAIN + rb"{0,16}+"),
-        "ST": _fullmatch(rb"[^\x00-\x08\x0e-\x1f]{0,1024}+"),
+        "ST": _fullmatch(_LAYOUT + rb"{0,1024}+"),
         "TM": _fullmatch(rb"(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?:\.[0-9]{1,6})?+"),
-        "UI": _fullmatch(rb"[012](?:\.(?:0|[1-9][0-9]{0,38})){1,12}"),
+        "UI": _fullmatch(rb"(?![0-9.]{65})[012](?:\.(?:0|[1-9][0-9]*+))++"),
         **{
             vr: re.compile(rb".{%d}" % size, re.DOTALL).fullmatch
             for vr, size in NUMBER_BYTES.items()
