@@ -54,9 +54,10 @@ async def with_new_version(
     )
     size = len(rewritten.head) + row["len"] - rewritten.offset
     sha = None
-    if rewritten.offset >= row["len"]:
-        sha = hashlib.sha256(rewritten.head).hexdigest()
-        await runtime.blobs.put([(name, BytesSource(rewritten.head))])
+    if row["len"] <= WHOLE_FILE_BYTES or rewritten.offset >= row["len"]:
+        whole = rewritten.head + header[rewritten.offset :]
+        sha = hashlib.sha256(whole).hexdigest()
+        await runtime.blobs.put([(name, BytesSource(whole))])
     else:
         await runtime.blobs.splice(name, rewritten.head, old_name, rewritten.offset)
     version = _new_metadata(current, elements, rewritten, change)

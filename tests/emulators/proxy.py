@@ -112,9 +112,11 @@ async def _body(head: bytes, reader: asyncio.StreamReader, empty: bool) -> bytes
 
 
 @asynccontextmanager
-async def counted(address: BlobAddress) -> AsyncIterator[tuple[BlobAddress, Proxy]]:
-    """The same blobs by way of a proxy."""
-    endpoint = address.connection.split("BlobEndpoint=")[1].split("/devstore")[0]
+async def counted(
+    address: BlobAddress, *, service: str = "Blob"
+) -> AsyncIterator[tuple[BlobAddress, Proxy]]:
+    """The same blobs, or the tables beside them, by way of a proxy."""
+    endpoint = address.connection.split(f"{service}Endpoint=")[1].split("/devstore")[0]
     proxy = Proxy(endpoint)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     here = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

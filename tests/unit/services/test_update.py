@@ -354,7 +354,15 @@ async def test_more_instances_than_an_event_can_name_become_current_at_once(
     job = job_of(runtime, uid)
     await update.begin(job)
     await stage_all(job)
+    write, written = event_parts.write, []
+
+    async def recorded(*arguments):
+        written.append(await write(*arguments))
+        return written[-1]
+
+    monkeypatch.setattr(event_parts, "write", recorded)
     assert await update.flip(job) == 30
+    assert [parts["count"] for parts in written] == [5]
     assert await names_in_metadata(runtime, uid) == {"New^Name^Of^Patient"}
     updated = await updates_in_the_feed(runtime)
     stored = [pydicom.dcmread(io.BytesIO(f)).SOPInstanceUID for f in files]
@@ -362,9 +370,7 @@ async def test_more_instances_than_an_event_can_name_become_current_at_once(
     await fold_all(job)
     await update.finish(job)
     await runtime.publisher.close()
-    parts = await parts_of(runtime, uid)
-    assert [len(part["entries"]) for part in parts] == [7, 7, 7, 7, 2]
-    assert all(part["ttl"] > 0 for part in parts)
+    assert all(part["ttl"] > 0 for part in await parts_of(runtime, uid))
 
 
 async def test_parts_that_no_event_names_are_dropped(runtime, study, monkeypatch):
@@ -382,7 +388,6 @@ async def test_parts_that_no_event_names_are_dropped(runtime, study, monkeypatch
     tokens = {part["token"] for part in await parts_of(runtime, uid)}
     assert "1" * 32 not in tokens
     assert "2" * 32 in tokens
-    assert len(tokens) == 2
 
 
 async def test_a_lost_part_is_told_and_the_others_are_published(
