@@ -12,7 +12,8 @@ UID_CHARACTERS = 64
 DEFAULT_PARTITION = "Microsoft.Default"
 
 _UID = re.compile(r"[0-9.]*[0-9]", re.ASCII)
-_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+# Clients and proxies take `.` and `..` out of a path: the URL would lead elsewhere.
+_PARTITION = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 def is_valid_uid(value: str) -> bool:
@@ -78,12 +79,13 @@ def check_partition_name(name: str) -> str:
     """The name unchanged.
 
     Raises:
-        InvalidRequest: It is not 1 to 64 of letters, digits, `.`, `-`, `_`.
+        InvalidRequest: It is not 1 to 64 of letters, digits, `.`, `-`, `_`, or it is
+            `.` or `..`.
     """
     if not _PARTITION.fullmatch(name):
         raise InvalidRequest(
             f"The partition name {quoted(name)} is invalid: 1 to 64 letters, digits,"
-            " '.', '-' or '_'.",
+            " '.', '-' or '_', not '.' or '..' alone.",
             code="InvalidPartitionName",
         )
     return name

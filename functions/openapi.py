@@ -33,7 +33,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, Object]] = {
     ),
     "partition": (
         "Name of the data partition",
-        {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+        {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}$"},
     ),
 }
 

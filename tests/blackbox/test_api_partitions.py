@@ -180,6 +180,7 @@ def test_the_default_partition_is_always_there(partitioned, version):
 
 GOOD_NAMES = ["a", "A-b_c.D9", "0", "-", "_", "x" * 64, "...", "microsoft.default2"]
 BAD_NAMES = ["x" * 65, "a b", "%20", "ä", "a%2Fb", "a~", "a$", "a%5Cb", "a:b", "%00"]
+BAD_NAMES += ["%2e", "%2E%2E"]
 
 
 @covers("4.3")
