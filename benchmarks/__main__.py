@@ -197,6 +197,7 @@ def _search(
         for server in (own, compared):
             if server is not None:
                 rows.grow(server, material, start, size)
+                server.settle()
         start = size
         for row in (*rows.search_rows(), rows.deep_page_row(own, size)):
             at_size = replace(row, name=f"{row.name}, {size:,} studies")

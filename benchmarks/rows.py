@@ -225,7 +225,7 @@ def delete_row(material: Material) -> Row:
         ]
         return loads.run(server, requests)
 
-    return Row("DELETE of a study of 250", load, 70.0, beats_peer=False)
+    return Row("DELETE of a study of 250", load, 20.0, beats_peer=False)
 
 
 # --- search at several sizes of the archive -------------------------------------------

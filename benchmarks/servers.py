@@ -54,6 +54,16 @@ class Server:
         """User and system time of all its processes so far."""
         return sum(_cpu(pid) for pid in self.processes)
 
+    def settle(self, *, seconds: float = 60.0) -> None:
+        """Waits until the server has nothing more to do of what it was sent."""
+        deadline, before = time.monotonic() + seconds, self.cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(1.0)
+            after = self.cpu_seconds()
+            if after - before < 0.05:
+                return
+            before = after
+
     def memory_bytes(self) -> int:
         """Resident memory of all its processes, shared pages counted once each."""
         return sum(_memory(pid) for pid in self.processes)

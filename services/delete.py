@@ -149,16 +149,17 @@ async def _delete_rows(
     False when another commit came first, or the study's revision is another.
     """
     touched = {f"se:{row['se']}" for row in rows}
-    loaded = await runtime.commits.load(pk, touched, [row["id"] for row in rows])
+    # An instance that is gone by now makes the commit fail.
+    loaded = await runtime.commits.load(pk, touched, ())
     # What is remembered of other series has no place in the commit.
     series = {id: row for id, row in loaded.series.items() if id in touched}
-    state = StudyState(loaded.study, series, loaded.existing, touched)
+    state = StudyState(loaded.study, series, set(), touched)
     study = state.study
     if study is None or study["state"] != state_wanted:
         return False
     if revision is not None and study["rev"] != revision:
         return False
-    if not state.existing.issuperset(row["id"] for row in rows):
+    if not touched.issubset(series):
         return False
     after = await _without_rows(runtime, pk, state, rows)
     assert after.study is not None

@@ -280,10 +280,11 @@ async def forget_errors(runtime: Runtime, watermarks: Iterable[int]) -> None:
         runtime: The stores.
         watermarks: Of the first versions of the instances.
     """
-    keys = [_error_key(watermark) for watermark in watermarks]
     registry = await runtime.tags.read()
-    for tag in registry.tags:
-        if tag.error_count and await runtime.journal.delete(error_kind(tag), keys):
+    with_errors = [tag for tag in registry.tags if tag.error_count]
+    keys = [_error_key(watermark) for watermark in watermarks] if with_errors else []
+    for tag in with_errors:
+        if await runtime.journal.delete(error_kind(tag), keys):
             await count_errors(runtime, tag)
 
 

@@ -95,10 +95,14 @@ def _of_value(condition: Equals | In | ArrayContains) -> Predicate:
         case Equals(_, wanted):
             return lambda document: same(field(document, path), wanted)
         case In(_, values):
+            texts = frozenset(value for value in values if isinstance(value, str))
+            others = [value for value in values if not isinstance(value, str)]
 
             def one_of(document: Document) -> bool:
                 found = field(document, path)
-                return any(same(found, value) for value in values)
+                if isinstance(found, str):
+                    return found in texts
+                return any(same(found, value) for value in others)
 
             return one_of
         case ArrayContains(_, wanted):
