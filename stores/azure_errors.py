@@ -110,11 +110,16 @@ def unavailable(
 def denied(service: str, error: Exception) -> StoreUnavailable | None:
     """The StoreUnavailable for a refused access, else None.
 
-    A missing role or an old key is no fault of the client's request.
+    A missing role, an old key, or an identity that gets no token (azure-identity says
+    so without a status) is no fault of the client's request.
     """
+    from azure.core.exceptions import ClientAuthenticationError
+
     status = getattr(error, "status_code", None)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return unavailable(service, f"access was refused, status {status}")
+    if isinstance(error, ClientAuthenticationError):
+        return unavailable(service, "the server's identity got no token")
     return None
 
 

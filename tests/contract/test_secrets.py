@@ -12,13 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import AioHttpTransport
+from emulators.identity import claims_of, identity_endpoint
 
 from dicomweb.errors import StoreUnavailable
 from stores.file_secrets import FILE_NAME, FileSecrets
 from stores.key_vault_secrets import KeyVaultSecrets
 from stores.ports import Secrets
 
-VAULT = "https://vault.example.org"
+VAULT = "https://clinic.vault.azure.net"
 ONE, TWO = "1" * 32, "2" * 32
 CHALLENGE = (
     'Bearer authorization="https://login.example.org/tenant",'
@@ -32,9 +33,11 @@ class FakeVault:
     Attributes:
         secrets: By name.
         fails: Statuses of the next answers.
+        tokens: That the requests carried.
     """
 
     def __init__(self) -> None:
+        self.tokens: list[str] = []
         self.secrets: dict[str, str] = {"not-ours": "x"}
         self.fails: list[int] = []
 
@@ -63,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         if "Authorization" not in self.headers:
             self._send(401, {}, {"WWW-Authenticate": CHALLENGE})
             return
+        self.vault.tokens.append(self.headers["Authorization"].removeprefix("Bearer "))
         name = self.path.partition("?")[0].removeprefix("/secrets").strip("/")
         body = json.loads(data) if data else {}
         self._send(*self.vault.answer(self.command, name, body), {})
@@ -142,7 +146,6 @@ async def secrets(request, tmp_path, vault) -> AsyncIterator[Secrets]:
             credential=Identity(),
             patience_seconds=0.5,
             transport=Rerouted(url),
-            verify_challenge_resource=False,
         )
         yield opened
         await opened.close()
@@ -207,3 +210,32 @@ async def test_a_busy_vault_is_asked_again_and_a_closed_one_is_told(secrets, vau
     vault.fails = [503] * 1000
     with pytest.raises(StoreUnavailable, match="status 503"):
         await secrets.get(ONE)
+
+
+@pytest.mark.parametrize("client_id", ["00000000-0000-0000-0000-00000000000a", None])
+async def test_the_apps_own_identity_enters_the_vault(vault, monkeypatch, client_id):
+    with serving(vault) as url, identity_endpoint(client_id) as identity:
+        monkeypatch.delenv("AZURE_CLIENT_ID", raising=False)
+        for name, value in identity.environment().items():
+            monkeypatch.setenv(name, value)
+        opened = KeyVaultSecrets(VAULT, transport=Rerouted(url))
+        await opened.put(ONE, "x")
+        assert await opened.get(ONE) == "x"
+        await opened.close()
+    assert identity.resources() == {"https://vault.azure.net"}
+    assert [query.get("client_id") for query in identity.asked] == [client_id]
+    assert len(vault.tokens) == 2
+    audiences = {claims_of(token)["aud"] for token in vault.tokens}
+    assert audiences == {"https://vault.azure.net"}
+
+
+async def test_an_identity_that_gets_no_token_is_told(vault, monkeypatch):
+    with serving(vault) as url, identity_endpoint("another") as identity:
+        for name, value in identity.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AZURE_CLIENT_ID", "00000000-0000-0000-0000-00000000000a")
+        opened = KeyVaultSecrets(VAULT, transport=Rerouted(url))
+        with pytest.raises(StoreUnavailable, match="identity got no token"):
+            await opened.get(ONE)
+        await opened.close()
+    assert vault.tokens == []

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -31,10 +32,12 @@ class Emulated:
 
     Attributes:
         control: URL below which the Cosmos emulator takes `faults`, `counters`, ….
+        certificate: PEM file to be trusted; empty where they speak http.
     """
 
     cosmos: CosmosAddress
     blobs: BlobAddress
+    certificate: str = ""
 
     @property
     def control(self) -> str:
@@ -44,6 +47,26 @@ class Emulated:
     def table(self) -> str:
         """Of the journal; one for each blob container."""
         return "journal" + "".join(c for c in self.blobs.container if c.isalnum())
+
+    def endpoint(self, service: str) -> str:
+        """Of the `Blob` or the `Table` service."""
+        return self.blobs.connection.split(f"{service}Endpoint=")[1].split(";")[0]
+
+    def environment_of_identity(self) -> dict[str, str]:
+        """The settings of a server that enters with its identity: no key anywhere."""
+        return {
+            "DICOM_STORE": "azure",
+            "DICOM_COSMOS_ENDPOINT": self.cosmos.endpoint,
+            "DICOM_COSMOS_DATABASE": self.cosmos.database,
+            "DICOM_BLOB_ENDPOINT": self.endpoint("Blob"),
+            "DICOM_BLOB_CONTAINER": self.blobs.container,
+            "DICOM_TABLE_ENDPOINT": self.endpoint("Table"),
+            "DICOM_TABLE": self.table,
+            **self._trust(),
+        }
+
+    def _trust(self) -> dict[str, str]:
+        return {"SSL_CERT_FILE": self.certificate} if self.certificate else {}
 
     def environment(self) -> dict[str, str]:
         """The settings of a server that is to use them."""
@@ -55,6 +78,7 @@ class Emulated:
             "DICOM_BLOB_CONNECTION": self.blobs.connection,
             "DICOM_BLOB_CONTAINER": self.blobs.container,
             "DICOM_TABLE": self.table,
+            **self._trust(),
         }
 
 
@@ -134,8 +158,9 @@ def cosmos_emulator(
     def command(port: int) -> list[str]:
         return [*program, "--port", str(port), *options]
 
+    scheme = "https" if "--certificate" in options else "http"
     with _process(command, port) as (at,):
-        yield CosmosAddress(f"http://127.0.0.1:{at}/", database, EMULATOR_KEY)
+        yield CosmosAddress(f"{scheme}://127.0.0.1:{at}/", database, EMULATOR_KEY)
 
 
 @contextmanager
@@ -145,8 +170,11 @@ def azurite(
     table_port: int = 0,
     folder: Path | None = None,
     container: str = "dicom",
+    certificate: str = "",
 ) -> Iterator[BlobAddress]:
     """Azurite: blobs and tables, in memory unless a folder is given.
+
+    With a certificate it speaks https and takes tokens, whose claims it checks.
 
     `--skipApiVersionCheck`: azure-storage-blob 12.31 speaks a newer version than
     Azurite 3.37 knows of.
@@ -155,6 +183,10 @@ def azurite(
         raise RuntimeError("Azurite is not installed: run npm ci")
     place = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
     node = shutil.which("node") or "node"
+    scheme = "http"
+    if certificate:
+        scheme = "https"
+        place += ["--oauth", "basic", "--cert", certificate, "--key", certificate]
 
     def command(blobs: int, tables: int) -> list[str]:
         return [
@@ -167,10 +199,10 @@ def azurite(
 
     with _process(command, port, table_port) as (blobs, tables):
         connection = (
-            "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+            f"DefaultEndpointsProtocol={scheme};AccountName=devstoreaccount1;"
             f"AccountKey={AZURITE_KEY};"
-            f"BlobEndpoint=http://127.0.0.1:{blobs}/devstoreaccount1;"
-            f"TableEndpoint=http://127.0.0.1:{tables}/devstoreaccount1;"
+            f"BlobEndpoint={scheme}://127.0.0.1:{blobs}/devstoreaccount1;"
+            f"TableEndpoint={scheme}://127.0.0.1:{tables}/devstoreaccount1;"
         )
         yield BlobAddress(connection=connection, container=container)
 
@@ -178,7 +210,11 @@ def azurite(
 def control(emulated: Emulated, path: str, body: object = None) -> Any:
     """The answer of a control path; a body makes it a POST."""
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(emulated.control + path, data)) as answer:
+    trust = emulated.certificate and ssl.create_default_context(
+        cafile=emulated.certificate
+    )
+    request = Request(emulated.control + path, data)
+    with urlopen(request, context=trust or None) as answer:
         return json.load(answer)
 
 
@@ -222,3 +258,34 @@ def both(
         emulated = Emulated(cosmos, blobs)
         provision(emulated)
         yield emulated
+
+
+@contextmanager
+def without_keys(folder: Path) -> Iterator[Emulated]:
+    """Both emulators as the templates make the accounts: https, tokens, no keys.
+
+    Provisioned with a key first, because a token makes no containers.
+    """
+    certificate = str(_certificate(folder))
+    with (
+        cosmos_emulator("--certificate", certificate) as cosmos,
+        azurite(certificate=certificate) as blobs,
+    ):
+        emulated = Emulated(cosmos, blobs, certificate)
+        provision(emulated)
+        control(emulated, "keys", {"enabled": False})
+        yield emulated
+
+
+def _certificate(folder: Path) -> Path:
+    """A PEM file with a new certificate of 127.0.0.1 and its key."""
+    file = folder / "emulators.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        " -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    options = ["-keyout", str(file), "-out", str(folder / "certificate.pem")]
+    subprocess.run([*command.split(), *options], check=True, capture_output=True)
+    with file.open("ab") as both_parts:
+        both_parts.write((folder / "certificate.pem").read_bytes())
+    return file

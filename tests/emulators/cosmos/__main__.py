@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--file", default=":memory:", help="SQLite file to keep")
     parser.add_argument("--physical-partitions", type=int, default=4)
     parser.add_argument("--consistency", default="Session")
+    parser.add_argument("--certificate", default="", help="PEM file, to serve https")
     arguments = parser.parse_args()
     asyncio.run(
         _run(
@@ -42,6 +43,7 @@ def main() -> None:
                 arguments.file,
                 arguments.physical_partitions,
                 arguments.consistency,
+                arguments.certificate,
             )
         )
     )

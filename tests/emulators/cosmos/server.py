@@ -1,13 +1,14 @@
 """The emulator as an HTTP server on loopback, with its control paths.
 
 `/_emulator/…` belongs to us: `counters` (GET), `reset` (POST: counters and faults),
-`faults` (POST: a rule), `clock` (POST: {"advance_seconds": n}), `split` (POST:
+`faults` (POST: a rule), `keys` (POST: {"enabled": false}), `clock` (POST: {"advance_seconds": n}), `split` (POST:
 {"database", "container", "range"}).
 """
 
 import asyncio
 import base64
 import json
+import ssl
 import uuid
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -35,6 +36,7 @@ class Options:
         port: 0 takes a free one.
         file: SQLite file, or `:memory:`.
         consistency: Default consistency level of the account.
+        certificate: PEM file with certificate and key, to serve https.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +45,7 @@ class Options:
     file: str = ":memory:"
     physical_partitions: int = 4
     consistency: str = "Session"
+    certificate: str = ""
 
 
 class Emulator:
@@ -50,7 +53,7 @@ class Emulator:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._key = base64.b64decode(options.key)
+        self._key: bytes | None = base64.b64decode(options.key)
         self._storage = Storage(options.file)
         self._resources = Resources(self._storage, options.physical_partitions)
         self._faults = Faults()
@@ -63,10 +66,15 @@ class Emulator:
         """Listens; `endpoint` says where."""
         self._runner = web.ServerRunner(web.Server(self._serve, access_log=None))
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._options.host, self._options.port)
+        options, tls = self._options, None
+        if options.certificate:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(options.certificate)
+        site = web.TCPSite(self._runner, options.host, options.port, ssl_context=tls)
         await site.start()
         port = self._runner.addresses[0][1]
-        self.endpoint = f"http://{self._options.host}:{port}/"
+        scheme = "https" if tls else "http"
+        self.endpoint = f"{scheme}://{options.host}:{port}/"
         self._gateway = Gateway(
             self._storage, self._resources, self.endpoint, self._options.consistency
         )
@@ -139,6 +147,9 @@ class Emulator:
                 self._faults = Faults()
             case "POST", ["faults"]:
                 self._faults.add(request.json())
+            case "POST", ["keys"]:
+                enabled = request.json()["enabled"]
+                self._key = base64.b64decode(self._options.key) if enabled else None
             case "POST", ["clock"]:
                 self._gateway.clock_offset_seconds += request.json()["advance_seconds"]
             case "POST", ["split"]:

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from hashlib import sha256
@@ -20,6 +21,7 @@ from emulators.cosmos.partitioning import effective_partition_key, evenly
 from emulators.cosmos.patching import patched
 from emulators.cosmos.resources import Resources
 from emulators.cosmos.storage import Storage
+from emulators.identity import ISSUER, token
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -561,6 +563,32 @@ def test_only_the_keys_signature_of_now_is_accepted() -> None:
     old = formatdate(0, usegmt=True)
     with refused(403):
         authorization.verify(key, "GET", segments, signed("get", "docs", "x", old))
+
+
+def with_token(audience: str, *, lasts: float = 60, issuer: str = ISSUER) -> Any:
+    text = token(audience, expires=time.time() + lasts, issuer=issuer)
+    return {"authorization": quote(f"type=aad&ver=1.0&sig={text}", safe="")}
+
+
+def test_a_token_of_the_account_gives_data_but_makes_no_container() -> None:
+    good = with_token("https://127.0.0.1")
+    document = ["dbs", "d", "colls", "c", "docs"]
+    authorization.verify(None, "POST", document, good)
+    authorization.verify(None, "GET", ["dbs", "d", "colls", "c"], good)
+    authorization.verify(None, "GET", [], with_token("https://cosmos.azure.com"))
+    with refused(403):
+        authorization.verify(None, "POST", ["dbs", "d", "colls"], good)
+    for bad in (
+        with_token("https://storage.azure.com"),
+        with_token("https://127.0.0.1", lasts=-1),
+        with_token("https://127.0.0.1", issuer="https://example.org/"),
+        {"authorization": "type=aad&ver=1.0&sig=x"},
+    ):
+        with refused(401):
+            authorization.verify(None, "GET", document, bad)
+    key_signed = signed("get", "docs", "dbs/d/colls/c", formatdate(usegmt=True))
+    with refused(401):
+        authorization.verify(None, "GET", document, key_signed)
 
 
 def test_a_fault_strikes_as_often_as_it_is_told() -> None:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientConnectorError, ServerDisconnectedError
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     IncompleteReadError,
     ServiceRequestError,
@@ -119,3 +120,10 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not await patience.pause(0.0)
     assert await Patience(10.0, _started=time.monotonic()).pause(2.0)
     assert waits[-1] >= 2.0
+
+
+def test_an_identity_without_a_token_makes_the_store_unavailable() -> None:
+    found = denied("index", ClientAuthenticationError("no identity here"))
+    assert isinstance(found, StoreUnavailable)
+    assert "got no token" in str(found)
+    assert "no identity here" not in str(found)
