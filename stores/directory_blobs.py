@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from stores.blob_names import check_name
-from stores.directory_files import Folders, Ready, copy_range, write_file
+from stores.directory_files import (
+    Folders,
+    Ready,
+    append_file,
+    append_range,
+    make_file,
+)
 from stores.errors import disk_unavailable
 from stores.ports import BlobMissing, BlobProperties, BytesSource, Source
 from stores.staging import FOLDER_NAME, Staging
@@ -101,7 +107,7 @@ class DirectoryBlobs:
 
     async def _staged(self, source: Source) -> str:
         path = self._staging.new_path()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        make_file(path, ())
         try:
             waiting: list[bytes | memoryview] = []
             size_bytes = 0
@@ -109,14 +115,12 @@ class DirectoryBlobs:
                 waiting.append(bytes(chunk))
                 size_bytes += len(chunk)
                 if size_bytes >= GATHERED_BYTES:
-                    await self._in_thread(write_file, descriptor, waiting)
+                    await self._in_thread(append_file, path, waiting)
                     waiting, size_bytes = [], 0
-            await self._in_thread(write_file, descriptor, waiting)
+            await self._in_thread(append_file, path, waiting)
         except BaseException:
             os.unlink(path)
             raise
-        finally:
-            os.close(descriptor)
         return path
 
     def _place(self, blobs: Sequence[Ready], folders_too: bool) -> None:
@@ -179,23 +183,21 @@ class DirectoryBlobs:
         self, name: str, head: bytes, source_name: str, offset: int
     ) -> None:
         """Stores `head` followed by the source's bytes from `offset`, durable."""
+        await self._in_thread(self._splice, self._path(name), head, source_name, offset)
+
+    def _splice(self, target: str, head: bytes, source_name: str, offset: int) -> None:
+        """All in the thread, which may outlive whoever waits for it."""
+        path = self._staging.new_path()
         source, _ = self._open(source_name)
         try:
-            await self._in_thread(self._splice, self._path(name), head, source, offset)
-        finally:
-            os.close(source)
-
-    def _splice(self, target: str, head: bytes, source: int, offset: int) -> None:
-        path = self._staging.new_path()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            write_file(descriptor, [head])
-            copy_range(source, descriptor, offset)
+            make_file(path, [head])
+            append_range(path, source, offset)
         except BaseException:
-            os.unlink(path)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
             raise
         finally:
-            os.close(descriptor)
+            os.close(source)
         self._place([Ready(target, 0, path=path, ours=True)], folders_too=True)
 
     async def delete(self, name: str) -> bool:

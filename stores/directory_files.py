@@ -5,8 +5,8 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stores.disk import sync_data
@@ -61,6 +61,38 @@ def copy_range(source: int, target: int, offset: int) -> None:
             offset += len(chunk)
 
 
+# A descriptor never outlives the call that opened it: the coroutine that waits for a
+# thread may be cancelled, and its number would be another file's while that one writes.
+
+
+def make_file(path: str, chunks: Sequence[Bytes]) -> None:
+    """Makes a file of these bytes; FileExistsError where there is one."""
+    with _opened(path, os.O_CREAT | os.O_EXCL) as descriptor:
+        write_file(descriptor, chunks)
+
+
+def append_file(path: str, chunks: Sequence[Bytes]) -> None:
+    """Appends to a file that is there."""
+    with _opened(path, os.O_APPEND) as descriptor:
+        write_file(descriptor, chunks)
+
+
+def append_range(path: str, source: int, offset: int) -> None:
+    """Appends the source's bytes from `offset` to a file that is there."""
+    with _opened(path, 0) as descriptor:
+        os.lseek(descriptor, 0, os.SEEK_END)  # no O_APPEND: the kernel would not copy
+        copy_range(source, descriptor, offset)
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _cannot_copy(*_: int) -> int:
     raise OSError(errno.ENOSYS, "no copy_file_range here")
 
@@ -71,7 +103,7 @@ class Folders:
     def __init__(self, root: str, *, sync: bool) -> None:
         self._root = root
         self._sync = sync
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int]] = {}
 
     def place(self, blob: Ready, new_path: Callable[[], str]) -> None:
         """Makes the blob's bytes durable and gives the file its name."""
@@ -138,24 +170,30 @@ class Folders:
             raise
 
     def make_durable(self, targets: Sequence[str]) -> None:
-        """Syncs each folder of these files once, and parents not known to be synced."""
+        """Syncs the folders of these files, and those above that may have a new one.
+
+        Who finds a folder known relies on its entry in the folder above, so it becomes
+        known only once that one is synced. A folder that was removed and made again is
+        a new one, also under its old inode number: the folder above has changed then.
+        """
         if not self._sync:
             return
         synced: set[str] = set()
-        for target in targets:
-            folder = os.path.dirname(target)
-            while folder not in synced:
-                synced.add(folder)
-                inode = _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY)
-                if folder == self._root or self._known.get(folder) == inode:
-                    break
-                self._know(folder, inode)
-                folder = os.path.dirname(folder)
+        for start in dict.fromkeys(map(os.path.dirname, targets)):
+            folder = start
+            _sync_folder(folder, synced)
+            while folder != self._root:
+                above = os.path.dirname(folder)
+                place = os.stat(folder).st_ino, os.stat(above).st_mtime_ns
+                if self._known.get(folder) != place:
+                    _sync_folder(above, synced)
+                    self._know(folder, place)
+                folder = above
 
-    def _know(self, folder: str, inode: int) -> None:
+    def _know(self, folder: str, place: tuple[int, int]) -> None:
         if len(self._known) >= MAX_KNOWN_FOLDERS:
             self._known.clear()
-        self._known[folder] = inode
+        self._known[folder] = place
 
     def prune(self, path: str) -> None:
         """Removes the folders above a deleted file that are empty now."""
@@ -169,12 +207,18 @@ class Folders:
             folder = os.path.dirname(folder)
 
 
-def _sync_path(path: str, flags: int) -> int:
-    """Syncs a file or folder; its inode number."""
+def _sync_folder(folder: str, synced: set[str]) -> None:
+    """Syncs the folder unless it is among those that were."""
+    if folder not in synced:
+        _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY)
+        synced.add(folder)
+
+
+def _sync_path(path: str, flags: int) -> None:
+    """Syncs a file or folder."""
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
-        return os.fstat(descriptor).st_ino
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,10 @@
 """The directory of blobs as files: order of syncs, leftovers, failures of the disk."""
 
+import asyncio
 import os
 import resource
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -217,4 +220,130 @@ async def test_a_long_list_has_every_blob_once(tmp_path: Path) -> None:
     wanted = [f"{n // 700:03x}/{n:05d}" for n in range(1777)]
     await blobs.put([(name, BytesSource(b"")) for name in wanted])
     assert [each.name async for each in blobs.list("")] == wanted
+    await blobs.close()
+
+
+SERIES, STUDY = "a/p/study/series", "a/p/study"
+
+
+def failing_once(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]
+) -> None:
+    """Lets the first fsync fail of a path that is chosen."""
+    real, failed = os.fsync, []
+
+    def sync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if fails(path) and not failed:
+            failed.append(path)
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+async def test_a_folder_whose_parent_could_not_be_synced_is_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    failing_once(monkeypatch, lambda path: path.endswith(STUDY))
+    calls = Calls(monkeypatch, tmp_path)
+    with pytest.raises(StoreUnavailable):
+        await blobs.put([(f"{SERIES}/1.dcm", BytesSource(b"1"))])
+    calls.seen.clear()
+    await blobs.put([(f"{SERIES}/2.dcm", BytesSource(b"2"))])
+    assert ("sync", STUDY) in calls.seen, "the entry of the series may be lost"
+    assert ("sync", "a") in calls.seen
+    await blobs.close()
+
+
+async def test_nobody_relies_on_a_sync_of_a_parent_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def slow(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if path.endswith(STUDY) and not begun.is_set():
+            begun.set()
+            assert go_on.wait(10)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    calls = Calls(monkeypatch, tmp_path)
+    first = asyncio.create_task(
+        blobs.put([(f"{SERIES}/1.dcm", BytesSource(b"1"))]),
+    )
+    await asyncio.to_thread(begun.wait, 10)
+    await blobs.put([(f"{SERIES}/2.dcm", BytesSource(b"2"))])
+    assert ("sync", STUDY) in calls.seen
+    go_on.set()
+    await first
+    await blobs.close()
+
+
+async def test_a_folder_that_was_made_again_is_new_also_by_its_old_inode_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process cleaned up and stored again; file systems reuse numbers."""
+    blobs = DirectoryBlobs(tmp_path)
+    await blobs.put([(f"{SERIES}/1.dcm", BytesSource(b"1"))])
+    (tmp_path / SERIES).rename(tmp_path / "same inode")
+    (tmp_path / "same inode").rename(tmp_path / SERIES)
+    calls = Calls(monkeypatch, tmp_path)
+    await blobs.put([(f"{SERIES}/2.dcm", BytesSource(b"2"))])
+    assert ("sync", STUDY) in calls.seen
+    await blobs.close()
+
+
+class Stream:
+    """A source that is neither bytes nor a file: an export's."""
+
+    size_bytes = 3 << 20
+    movable_path = None
+
+    async def chunks(self):
+        for _ in range(3):
+            yield b"p" * (1 << 20)
+
+
+@pytest.mark.parametrize("way", ["put", "splice"])
+async def test_a_thread_whose_caller_is_gone_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The number of a closed descriptor is the next file's."""
+    blobs = DirectoryBlobs(tmp_path / "blobs")
+    await blobs.put([("a/source", BytesSource(b"p" * (1 << 20)))])
+    begun, go_on = threading.Event(), threading.Event()
+    name = "writev" if way == "put" else "copy_file_range"
+    real = getattr(os, name)
+
+    def late(*arguments: object) -> int:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(os, name, late)
+    if way == "put":
+        under_way = asyncio.create_task(blobs.put([("a/b", Stream())]))
+    else:
+        under_way = asyncio.create_task(blobs.splice("a/b", b"head", "a/source", 0))
+    await asyncio.to_thread(begun.wait, 10)
+    under_way.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    others = [(tmp_path / str(n)).open("w+b") for n in range(20)]
+    for other in others:
+        other.write(b"another patient")
+        other.flush()
+    go_on.set()
+    await asyncio.to_thread(blobs._threads.shutdown)
+    for n, other in enumerate(others):
+        other.close()
+        assert (tmp_path / str(n)).read_bytes() == b"another patient"
+    found = tmp_path / "blobs" / "a" / "b"
+    assert not found.exists() or found.read_bytes() == b"head" + b"p" * (1 << 20)
     await blobs.close()
