@@ -12,7 +12,6 @@ from pathlib import Path
 
 from stores import sqlite_search
 from stores.batches import check_batch
-from stores.disk import sync_data
 from stores.errors import disk_unavailable, index_unavailable
 from stores.ports import (
     BatchResult,
@@ -32,6 +31,7 @@ from stores.sqlite_connection import (
     connect,
     open_writer,
 )
+from stores.sqlite_log import LogFile
 from stores.sqlite_search import Search, check_search, is_small
 from stores.sqlite_writer import Writer
 
@@ -137,6 +137,7 @@ class SqliteDocuments:
             self._flusher.close()
         for connection in (self._reader, *self._readers):
             connection.close()
+        self._writer.let_go()
         self._lock.close()
 
     def _run(self, search: Search) -> Page:
@@ -154,7 +155,7 @@ class Flusher:
     """Syncs the write-ahead log; callers that wait meanwhile share the next sync."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / f"{FILE_NAME}-wal", os.O_RDWR | os.O_CLOEXEC)
+        self._log = LogFile(folder)
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -182,9 +183,9 @@ class Flusher:
             await asyncio.wait([before])
         self._running, self._next = self._next, None
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, sync_data, self._file)
+        await loop.run_in_executor(self._thread, self._log.sync)
 
     def close(self) -> None:
         """Ends the thread and closes the file."""
         self._thread.shutdown()
-        os.close(self._file)
+        self._log.close()

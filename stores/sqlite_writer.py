@@ -32,6 +32,7 @@ from stores.sqlite_connection import (
     WriterLock,
     connect,
 )
+from stores.sqlite_log import LogFile
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,10 @@ class Writer:
         self._checkpointer.close()
         self._connection.close()
 
+    def let_go(self) -> None:
+        """To be called when no connection of this process is open any more."""
+        self._checkpointer.let_go()
+
     def _run(self) -> None:
         ended = False
         while not ended:
@@ -206,6 +211,7 @@ class Checkpointer:
         self._wal_index = os.open(
             folder / f"{FILE_NAME}-shm", os.O_RDONLY | os.O_CLOEXEC
         )
+        self._log = LogFile(folder)
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(
@@ -223,9 +229,13 @@ class Checkpointer:
         self._closing = True
         self._wake.set()
         self._thread.join()
-        os.close(self._wal_index)
+        self._log.close()
         self._lock.close()
         self._connection.close()
+
+    def let_go(self) -> None:
+        """Closes the -shm file, and with it all locks of this process on it (POSIX)."""
+        os.close(self._wal_index)
 
     def _pages_to_copy(self) -> int:
         header = os.pread(self._wal_index, WAL_INDEX_COPIED_FRAMES + 4, 0)
@@ -245,9 +255,12 @@ class Checkpointer:
                 self._checkpoint()
             except (sqlite3.Error, OSError):
                 logger.exception("A checkpoint of the index failed")
+                self._log.doubt()
                 time.sleep(1)
 
     def _checkpoint(self) -> None:
+        if self._log.is_doubtful:
+            self._log.sync()
         for _ in range(CHECKPOINT_ROUNDS):
             self._copy()
             if not FINISH_PAGES < self._pages_to_copy() < URGENT_PAGES:

@@ -243,6 +243,66 @@ async def test_a_failed_sync_leaves_the_outcome_unknown(
     await documents.close()
 
 
+async def test_after_a_failed_sync_the_log_is_written_again_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells of lost pages once; the next sync succeeds without them.
+
+    The disk here is a copy of what syncs have really brought there.
+    """
+    documents = SqliteDocuments(tmp_path / "index")
+    disk = Disk(monkeypatch, tmp_path / "index" / "index.db-wal")
+    await documents.batch(DICOM, "s", [Create({"id": "st"})])
+    disk.fails = True
+    with pytest.raises(StoreUnavailable):
+        await documents.flush()
+    disk.fails = False
+    await documents.batch(DICOM, "s", [Create({"id": "later"})])
+    await documents.flush()
+    on_disk = tmp_path / "after the power came back"
+    on_disk.mkdir()
+    (on_disk / "index.db").write_bytes((tmp_path / "index" / "index.db").read_bytes())
+    (on_disk / "index.db-wal").write_bytes(disk.content)
+    await documents.close()
+    recovered = SqliteDocuments(on_disk)
+    assert await recovered.read(DICOM, "s", "later") is not None
+    await recovered.close()
+
+
+class Disk:
+    """What is of a file on the disk: pages that a failed sync let go stay behind."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self.fails = False
+        self.content = path.read_bytes()
+        self._path = path
+        self._lost = b""
+        self._again = False
+        real = os.pwrite
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+        def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+            self._again = True
+            return real(descriptor, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", pwrite)
+
+    def _sync(self, descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") != str(self._path.resolve()):
+            return
+        now = self._path.read_bytes()
+        if self.fails:
+            self._lost = now
+            raise OSError(5, "Input/output error")
+        if self._again:
+            self._lost = b""
+        gap = len(self._lost) - len(self.content)
+        lost = slice(len(self.content), len(self._lost))
+        self.content = now
+        if gap > 0:  # clean pages as far as Linux knows: not written
+            self.content = now[: lost.start] + bytes(gap) + now[lost.stop :]
+
+
 async def test_the_log_is_moved_into_the_database_before_it_grows_large(
     tmp_path: Path,
 ) -> None:
