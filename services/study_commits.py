@@ -257,8 +257,9 @@ class StudyCommits:
             return False
         assert isinstance(result, Committed)
         assert after.study is not None
-        after.study["_etag"] = result.etags[1]
-        self._remember(pk, after)
+        if result.etags[1] is not None:  # else another commit has followed already
+            after.study["_etag"] = result.etags[1]
+            self._remember(pk, after)
         self._publisher.publish(
             Commit(
                 pk=pk,

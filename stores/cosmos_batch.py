@@ -2,7 +2,10 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from stores.cosmos_sql import patch_condition
 from stores.ports import (
@@ -120,6 +123,31 @@ def left_behind(
         )
         documents.append(kept)
     return Committed(tuple(etags), tuple(documents))
+
+
+def unchanged(
+    operations: Sequence[Operation],
+    left: Committed,
+    bodies: Sequence[Mapping[str, Any] | None],
+) -> Committed:
+    """The answer without the etags of documents that are not as they were written."""
+    etags = tuple(
+        etag
+        if isinstance(operation, Patch) or (body and _is_as_written(operation, body))
+        else None
+        for operation, etag, body in zip(operations, left.etags, bodies, strict=True)
+    )
+    return replace(left, etags=etags)
+
+
+def _is_as_written(operation: Operation, body: Mapping[str, Any]) -> bool:
+    if not isinstance(operation, Create | Replace | Upsert):
+        return False
+    return _compared(operation.document) == _compared(body)
+
+
+def _compared(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(to_cosmos("", dict(document)), option=orjson.OPT_SORT_KEYS)
 
 
 def id_of(operation: Operation) -> str:

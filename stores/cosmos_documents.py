@@ -35,6 +35,7 @@ from stores.cosmos_batch import (
     id_of,
     left_behind,
     token_of,
+    unchanged,
 )
 from stores.cosmos_sql import (
     Slice,
@@ -221,7 +222,11 @@ class CosmosDocuments:
     async def _committed_before(
         self, container: str, partition_key: str, operations: Sequence[Operation]
     ) -> Committed:
-        """What an earlier attempt left behind, as far as nobody changed it since."""
+        """What an earlier attempt left behind.
+
+        What somebody has changed since has no etag: theirs would let the caller replace
+        a document that it has not seen.
+        """
         ids = tuple(dict.fromkeys(id_of(each) for each in operations))
         found: dict[str, Document] = {}
         query = Query(In(("id",), ids))
@@ -234,7 +239,8 @@ class CosmosDocuments:
             if page.after is None:
                 break
             after = page.after
-        return left_behind(operations, [found.get(id_of(each)) for each in operations])
+        found_now = [found.get(id_of(each)) for each in operations]
+        return unchanged(operations, left_behind(operations, found_now), found_now)
 
     # --- query
 

@@ -107,6 +107,33 @@ async def test_a_batch_with_a_token_is_applied_exactly_once(
     assert (left["ni"], left["_etag"]) == (1, study["_etag"])
 
 
+@pytest.mark.parametrize("changed", [False, True])
+async def test_after_a_lost_answer_only_what_is_as_it_was_written_has_an_etag(
+    documents: CosmosDocuments, quiet: Emulated, key: str, *, changed: bool
+) -> None:
+    """With the etag of another's commit the caller would undo it at its next one."""
+    created = await documents.batch(DICOM, key, [Create({"id": "st", "ni": 0})])
+    assert isinstance(created, Committed)
+    read = documents.read
+
+    async def after_another_commit(*arguments: str) -> Document | None:
+        if changed:
+            await documents.batch(DICOM, key, [Upsert({"id": "st", "ni": 2})])
+        return await read(*arguments)
+
+    documents.read = after_another_commit  # type: ignore[method-assign]
+    control(quiet, "faults", {"fault": "cut-after", "kind": "batch", "count": 1})
+    operations = [
+        Create({"id": "ev:1", "token": "mine", "n": (1, 1, 9)}),
+        Replace({"id": "st", "ni": 1, "z": b"1"}, if_etag=created.etags[0]),
+    ]
+    result = await documents.batch(DICOM, key, operations)
+    assert isinstance(result, Committed)
+    study = await read(DICOM, key, "st")
+    assert study is not None
+    assert result.etags[1] == (None if changed else study["_etag"])
+
+
 @pytest.mark.parametrize("fault", ["408-after", "cut-after"])
 async def test_another_ones_token_is_a_conflict(
     documents: CosmosDocuments, quiet: Emulated, key: str, fault: str
