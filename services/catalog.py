@@ -127,8 +127,7 @@ class Catalog:
             *(
                 Upsert(series)
                 for series in rows
-                if there.get(series["id"], {"rev": 0})["rev"] <= series["rev"]
-                and not (current and current.get("gone") and newer > series["rev"])
+                if _is_newer(series, row["rev"], there.get(series["id"]), current)
             ),
             *(Delete(id) for id in removed if id in there and newer <= row["rev"]),
         ]
@@ -166,6 +165,26 @@ class Catalog:
         self._written[pk] = (etag, max(row["rev"] for row in rows))
         if len(self._written) > _REMEMBERED:
             self._written.popitem(last=False)
+
+
+def _is_newer(
+    series: Document, revision: int, there: Document | None, study: Document | None
+) -> bool:
+    """Whether a series row of a change to this revision is to be written.
+
+    Args:
+        series: The row.
+        revision: Of the study in the change.
+        there: The row that the catalog has.
+        study: The row of the study that the catalog has.
+    """
+    newest = study["rev"] if study else 0
+    if there is None:
+        # A newer change would have brought the row along, had the series still been.
+        return bool(newest <= revision)
+    if study and study.get("gone") and newest > series["rev"]:
+        return False
+    return bool(there["rev"] <= series["rev"])
 
 
 def _study_row(study: Document) -> Document:

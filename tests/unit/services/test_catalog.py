@@ -77,3 +77,22 @@ async def test_a_whole_study_may_be_newer_than_the_change_it_comes_with(runtime)
         await one.put(CatalogChange(pk, changes[early][0], changes[3][1]))
         await one.put(CatalogChange(pk, *changes[late]))
         assert await counts(runtime, pk, series_id) == [4, 4]
+
+
+async def test_a_late_change_brings_no_deleted_series_back(runtime):
+    """Its row is gone from the catalog since a newer change, which knew better."""
+    changes, series_id = await changes_of_four_stores(runtime)
+    (second, rows), (newest, _) = changes[1], changes[3]
+    catalog, late = Catalog(runtime.documents), Catalog(runtime.documents)
+    await catalog.put(CatalogChange("late", newest, (), (series_id,)))
+    await late.put(CatalogChange("late", second, rows))
+    assert await catalog.series_ids("late") == []
+
+
+async def test_a_row_that_was_never_written_comes_with_a_newer_change(runtime):
+    changes, series_id = await changes_of_four_stores(runtime)
+    (_, rows), (newest, _) = changes[0], changes[3]
+    catalog, other = Catalog(runtime.documents), Catalog(runtime.documents)
+    await catalog.put(CatalogChange("new", changes[1][0]))
+    await other.put(CatalogChange("new", newest, rows))
+    assert await catalog.series_ids("new") == [series_id]
