@@ -6,12 +6,13 @@ A small scope goes in one commit. A study too large for that is first marked
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import orjson
 
 from dicomweb import attributes
-from dicomweb.errors import StoreUnavailable
+from dicomweb.errors import NotFound, StoreUnavailable
 from services import documents as doc
 from services import retrieve
 from services.retrieve import Scope
@@ -34,18 +35,34 @@ MAX_DELETES = 94
 MAX_OPERATIONS = 100
 ANSWER_SECONDS = 20.0
 _TRIES = 100
-_FIELDS = ("t", "w", "ow", "u", "se", "mb", "fb", "next", "first", "len")
+_FIELDS = ("t", "w", "ow", "u", "se", "mb", "fb", "next", "first", "len", "_etag")
+
+logger = logging.getLogger(__name__)
 
 
 async def delete(runtime: Runtime, scope: Scope) -> None:
     """Deletes everything in the scope.
 
     Returns when it is done, for a very large study after 20 seconds: it is invisible
-    then and the rest goes on.
+    then and the rest goes on. What was begun goes on to its end when the caller is
+    cancelled, so that no list of deleted instances stays without its commit.
 
     Raises:
         NotFound: No such study, series or instance.
     """
+    await asyncio.shield(asyncio.create_task(_delete(runtime, scope)))
+
+
+async def _delete(runtime: Runtime, scope: Scope) -> None:
+    try:
+        await _delete_in_turn(runtime, scope)
+    except NotFound:
+        # Told that it is gone, a client asks no more: so it must not come back.
+        await runtime.documents.flush()
+        raise
+
+
+async def _delete_in_turn(runtime: Runtime, scope: Scope) -> None:
     for _ in range(_TRIES):
         study = await runtime.documents.read(containers.DICOM, scope.pk, doc.STUDY)
         if study is None or study["state"] != doc.LIVE:
@@ -185,14 +202,28 @@ async def _delete_rows(
         *guards(event, study, after.study),
         *(Upsert(series) for series in after.series.values()),
         *(Delete(id) for id in removed),
-        *(Delete(row["id"]) for row in rows),
+        # As they were read: the event and the list name the blobs of that version.
+        *(Delete(row["id"], if_etag=row["_etag"]) for row in rows),
     ]
-    done = await runtime.commits.apply(
-        pk, state, after, event, operations, list(after.series), removed
-    )
+    try:
+        done = await runtime.commits.apply(
+            pk, state, after, event, operations, list(after.series), removed
+        )
+    except StoreUnavailable as error:
+        if rows and not error.outcome_unknown:
+            await _forget(runtime, manifest)
+        raise
     if not done and rows:
-        await runtime.blobs.delete(manifest)
+        await _forget(runtime, manifest)
     return done
+
+
+async def _forget(runtime: Runtime, manifest: str) -> None:
+    """Takes back the list of a commit that was refused: its instances stay."""
+    try:
+        await runtime.blobs.delete(manifest)
+    except StoreUnavailable as error:
+        logger.warning("a list of a refused delete is left to scrub: %s", error)
 
 
 def _version_blobs(pk: str, row: Document) -> list[str]:
@@ -223,7 +254,7 @@ async def _without_rows(
         doc.count_modality(study, doc.modality_of(row), -1)
         study["ns"] -= 1
         del series[row["id"]]
-    if study["ni"] <= 0:
+    if study["ni"] <= 0 or not rows:  # none is left, whatever the count says
         return StudyState(doc.gone_study(study), {}, set(), set())
     if study["state"] == doc.LIVE:
         await _refresh_newest(runtime, pk, study, series, removed)
@@ -243,22 +274,25 @@ async def _refresh_newest(
     series_tags = (*attributes.STUDY_ALL, *attributes.SERIES_ALL)
     for row in series.values():
         if row["nid"] in removed:
-            key = row["id"].removeprefix("se:")
-            await _take_newest(
-                runtime, pk, row, Equals(("se",), key), removed, series_tags
-            )
+            scope = Equals(("se",), row["id"].removeprefix("se:"))
+            newest = await _newest(runtime, pk, study, scope, removed)
+            _take(row, newest, series_tags)
     if study["nid"] in removed:
-        await _take_newest(runtime, pk, study, None, removed, attributes.STUDY_ALL)
+        newest = await _newest(runtime, pk, study, None, removed)
+        _take(study, newest, attributes.STUDY_ALL)
 
 
-async def _take_newest(
+async def _newest(
     runtime: Runtime,
     pk: str,
-    target: Document,
+    study: Document,
     scope: Condition | None,
     removed: set[str],
-    tags: Sequence[str],
-) -> None:
+) -> Document | None:
+    """The newest instance that stays, as readers see it, metadata inline.
+
+    None where somebody else deleted it just now: the commit will be refused.
+    """
     conditions: tuple[Condition, ...] = (Equals(("t",), "i"),)
     if scope is not None:
         conditions = (*conditions, scope)
@@ -268,12 +302,20 @@ async def _take_newest(
         partition_key=pk,
         limit=len(removed) + 1,
     )
-    newest = next(row for row in page.documents if row["id"] not in removed)
-    document = await runtime.documents.read(containers.DICOM, pk, newest["id"])
-    if document is None:
-        return  # somebody else deleted it: the commit will be refused
-    document = await retrieve.with_metadata(runtime, pk, document)
-    elements = retrieve.metadata_object(document, "")
-    target["n"] = doc.level_elements(elements, tags)
-    target["nid"] = newest["id"]
-    target["nw"] = target["w"] = newest["w"]
+    for row in page.documents:
+        if row["id"] not in removed:
+            document = await runtime.documents.read(containers.DICOM, pk, row["id"])
+            if document is None:
+                return None
+            version = doc.version_of(study, document, original=False)
+            return await retrieve.with_metadata(runtime, pk, version)
+    return None
+
+
+def _take(target: Document, newest: Document | None, tags: Sequence[str]) -> None:
+    """Gives a study or series the attributes of its newest instance."""
+    if newest is not None:
+        elements = retrieve.metadata_object(newest, "")
+        target["n"] = doc.level_elements(elements, tags)
+        target["nid"] = newest["id"]
+        target["nw"] = target["w"] = newest["w"]

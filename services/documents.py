@@ -396,7 +396,11 @@ def new_study(partition: Partition, read: ReadInstance, watermark: int) -> Docum
 
 
 def gone_study(study: Document) -> Document:
-    """What stays of a deleted study: its revision, for a week."""
+    """What stays of a deleted study: its revision.
+
+    It goes a week after the delete was published (`services.publishing`): until then a
+    server that comes back after a long time must still find what it has to publish.
+    """
     return {
         "id": STUDY,
         "t": STUDY,
@@ -404,7 +408,6 @@ def gone_study(study: Document) -> Document:
         "uid": study["uid"],
         "p": study["p"],
         "rev": study["rev"],
-        "ttl": GONE_SECONDS,
     }
 
 

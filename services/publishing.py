@@ -41,6 +41,7 @@ CLEANUP_BUCKETS = 16
 INDEX_AGAIN = 40
 _REMEMBERED = 10_000
 _PAGE = 200
+_ANY_REVISION = 2**53
 
 
 def cleanup_bucket(pk: str) -> str:
@@ -93,6 +94,7 @@ class Publisher:
         self._published: OrderedDict[str, int] = OrderedDict()
         self._tails: dict[str, asyncio.Task[None]] = {}
         self._finished: dict[str, list[str]] = {}
+        self._gone: dict[str, int] = {}
         self._finisher: asyncio.Task[None] | None = None
         self._has_healed = False
         self.finish_delete: Callable[[str], Awaitable[None]] = _no_delete
@@ -151,9 +153,8 @@ class Publisher:
             self._append(commit.pk, events),
             self._index_newer_tags(commit.pk, events),
         )
-        self._finish_later(
-            commit.pk, await self._settle(commit.pk, events, commit.study)
-        )
+        ids = await self._settle(commit.pk, events, commit.study)
+        self._finish_later(commit.pk, ids, commit.study)
         self._published[commit.pk] = commit.event["rev"]
         if len(self._published) > _REMEMBERED:
             self._published.popitem(last=False)
@@ -218,8 +219,11 @@ class Publisher:
             for id in (*event_parts.ids(event), event["id"])
         ]
 
-    def _finish_later(self, pk: str, ids: Sequence[str]) -> None:
+    def _finish_later(self, pk: str, ids: Sequence[str], study: Document) -> None:
         self._finished.setdefault(pk, []).extend(ids)
+        self._gone.pop(pk, None)
+        if study["state"] == doc.GONE:
+            self._gone[pk] = study["rev"]
         if self._finisher is None:
             loop = asyncio.get_running_loop()
             self._finisher = loop.create_task(self._finish())
@@ -244,14 +248,24 @@ class Publisher:
                 if not self._finished:
                     return
                 finished, self._finished = self._finished, {}
+                gone, self._gone = self._gone, {}
                 for pk, ids in finished.items():
-                    await self._mark_done(pk, ids)
+                    await self._mark_done(pk, ids, gone.get(pk))
         except DicomwebError as error:
             logger.warning("events stay pending for the healing timer: %s", error)
         finally:
             self._finisher = None
 
-    async def _mark_done(self, pk: str, ids: Sequence[str]) -> None:
+    async def _mark_done(
+        self, pk: str, ids: Sequence[str], gone_revision: int | None
+    ) -> None:
+        """Marks the events, first what is left of the study where they ended it."""
+        if gone_revision is not None:
+            still = And((Equals(("state",), doc.GONE), Equals(("rev",), gone_revision)))
+            forget = Patch(
+                doc.STUDY, sets={("ttl",): doc.GONE_SECONDS}, condition=still
+            )
+            await self._documents.batch(containers.DICOM, pk, [forget])
         for start in range(0, len(ids), 100):
             await self._documents.batch(
                 containers.DICOM, pk, [_done(id) for id in ids[start : start + 100]]
@@ -319,14 +333,19 @@ class Publisher:
             await self.finish_delete(pk)
             await self.settled(pk)
             study = await self._documents.read(containers.DICOM, pk, doc.STUDY)
-        if study is None:
-            return
+        if study is None:  # of a version that let it go before it was published
+            events = await self._pending_events(pk, _ANY_REVISION)
+            if not events:
+                return
+            study = doc.gone_study(events[-1])
         change = await self._whole_study(pk, study)
         events = await self._pending_events(pk, study["rev"])
         await self._catalog.put(change)
         await self._append(pk, events)
         await self._index_newer_tags(pk, events)
-        await self._mark_done(pk, await self._settle(pk, events, study))
+        ids = await self._settle(pk, events, study)
+        is_gone = study["state"] == doc.GONE
+        await self._mark_done(pk, ids, study["rev"] if is_gone else None)
         logger.info("healed %d events of %s", len(events), pk)
 
     async def _whole_study(self, pk: str, study: Document) -> CatalogChange:

@@ -193,5 +193,5 @@ async def _any_file(runtime: Runtime, versions: Iterable[Version]) -> bool:
 
 
 def _fields(row: Document) -> Document:
-    wanted = {"id", "u", "se", *VERSION_FIELDS}
+    wanted = {"id", "u", "se", "_etag", *VERSION_FIELDS}
     return {name: value for name, value in row.items() if name in wanted}

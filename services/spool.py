@@ -60,6 +60,7 @@ class SpooledPart:
         self._path: Path | None = None
         self._file: BinaryIO | None = None
         self._map: mmap.mmap | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._hash = hashlib.sha256()
         self.size_bytes = 0
 
@@ -99,8 +100,10 @@ class SpooledPart:
         assert self._memory is not None
         assert self._file is not None
         data, self._memory = self._memory, bytearray()
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(None, _write_all, self._file, data)
         try:
-            await asyncio.to_thread(_write_all, self._file, data)
+            await asyncio.shield(self._writing)
         except OSError as error:
             raise StoreUnavailable(
                 "The server's disk is full.", retry_after_seconds=60
@@ -161,6 +164,14 @@ class SpooledPart:
         self._spool.give_back(self._held)
         self._held = 0
         self._memory = None
+        if self._writing is None or self._writing.done():
+            self._let_go()
+        else:
+            # The request was given up while a thread writes: were the file closed now,
+            # the thread might find another one, of another patient, under its number.
+            self._writing.add_done_callback(self._let_go)
+
+    def _let_go(self, _written: object = None) -> None:
         if self._file is not None:
             self._file.close()
         if self._map is not None:

@@ -77,6 +77,7 @@ class _Request:
     multiple_values: bool = False
     failure: DicomwebError | None = None
     stored: int = 0
+    known: int = 0
 
 
 async def store_instances(
@@ -350,6 +351,9 @@ def _accept(request: _Request, candidate: _Candidate) -> None:
 
 
 def _refuse(request: _Request, candidate: _Candidate, reason: FailureReason) -> None:
+    # "It is there already" promises as much as success does: the client may drop its
+    # copy. Whoever stored it may not have come as far as a sync.
+    request.known += reason is FailureReason.INSTANCE_ALREADY_EXISTS
     request.results[candidate.position] = Refused(
         reason=reason,
         sop_class_uid=candidate.read.sop_class_uid,
@@ -361,9 +365,9 @@ async def _finish(request: _Request) -> StoreOutcome:
     """Makes everything durable and published before the answer."""
     if request.stored == 0 and request.failure is not None:
         raise request.failure
-    if request.stored:
-        settled = [request.runtime.publisher.settled(pk) for pk in request.studies]
-        await asyncio.gather(*settled)
+    settled = [request.runtime.publisher.settled(pk) for pk in request.studies]
+    await asyncio.gather(*settled)
+    if request.stored or request.known:
         await request.runtime.documents.flush()
     results = [result for result in request.results if result is not None]
     assert len(results) == len(request.results), "a part without a result"

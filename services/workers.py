@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from dicomweb.errors import StoreUnavailable
@@ -43,6 +43,9 @@ class Workers:
     ) -> R:
         """What `work` returns, run in a thread.
 
+        Being cancelled waits for the thread: until then the work has its memory, and
+        the caller must not close what the work reads.
+
         Args:
             decoded_bytes: Memory that the work needs; a larger one than the whole
                 allowance runs alone.
@@ -57,7 +60,12 @@ class Workers:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, "worker")
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+            job = loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+            try:
+                return await asyncio.shield(job)
+            except asyncio.CancelledError:
+                await _ended(job)
+                raise
 
     @asynccontextmanager
     async def _room(self, wanted: int) -> AsyncIterator[None]:
@@ -90,3 +98,10 @@ class Workers:
         """Ends the threads once they are idle."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
+
+
+async def _ended(job: asyncio.Future[R]) -> None:
+    """Returns when the thread is done, however often the caller is cancelled."""
+    while not job.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([job])

@@ -226,9 +226,7 @@ async def test_a_long_list_has_every_blob_once(tmp_path: Path) -> None:
 SERIES, STUDY = "a/p/study/series", "a/p/study"
 
 
-def failing_once(
-    monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]
-) -> None:
+def failing_once(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> None:
     """Lets the first fsync fail of a path that is chosen."""
     real, failed = os.fsync, []
 
