@@ -371,11 +371,12 @@ class _Scanner:
         """Read a value of any VR.
 
         Returns:
-            The first byte after it; after an item delimiter, which ends the level,
-            that number negated (it is never 0).
+            The first byte after it; after a delimiter, which ends an item, that number
+            negated (it is never 0). The root has no end: one that strayed there from a
+            sequence of defined length is stepped over.
         """
         if key in (_ITEM_END, _SEQUENCE_END):
-            return -start
+            return -start if level.depth else start
         is_unknown = name == "UN"
         if is_unknown:
             name = self._known_vr(key, length)

@@ -233,7 +233,7 @@ def _head(file_bytes: bytes, meta: Any, target_uid: str) -> bytes:
     written = DicomBytesIO()
     changed = FileMetaDataset(meta)
     changed.TransferSyntaxUID = UID(target_uid)
-    write_file_meta_info(written, changed)
+    write_file_meta_info(written, changed, enforce_standard=False)
     return file_bytes[:128] + b"DICM" + written.getvalue()
 
 
@@ -280,7 +280,9 @@ def _make_explicit_little(dataset: Any, *, is_big: bool) -> None:
                     bits = int(dataset.get("BitsAllocated", 16))
                     words = word_bytes(f"{tag:08X}", vr, bits)
                     value = reversed_words(value, words)
-                dataset[tag] = element._replace(
+                # Put in as pydicom's reader does: set as an item, an element of a known
+                # private creator would be decoded.
+                dataset._dict[tag] = element._replace(  # noqa: SLF001
                     VR=vr,
                     value=value,
                     is_implicit_VR=False,

@@ -193,6 +193,23 @@ def test_elements_after_the_pixel_data_and_padding_are_read() -> None:
     assert [bulk.path for bulk in found.bulk] == ["7FE00010", "FFFCFFFC"]
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES[:2], ids=lambda uid: uid.name)
+def test_a_delimiter_that_strayed_into_the_root_hides_nothing(syntax: str) -> None:
+    if syntax == ImplicitVRLittleEndian:
+        sequence = implicit(0x00081140, implicit(ITEM, b""))
+        patient = implicit(0x00100020, b"P1")
+    else:
+        sequence = explicit(0x00081140, b"SQ", implicit(ITEM, b""))
+        patient = explicit(0x00100020, b"LO", b"P1")
+    for delimiters in ((ITEM_END,), (SEQUENCE_END,), (ITEM_END, SEQUENCE_END)):
+        strays = b"".join(implicit(tag, b"") for tag in delimiters)
+        found = scan.scan(part10_file(sequence + strays + patient, syntax))
+        assert found.elements == {
+            "00081140": {"vr": "SQ", "Value": [{}]},
+            "00100020": {"vr": "LO", "Value": ["P1"]},
+        }
+
+
 def test_elements_come_out_by_ascending_tag() -> None:
     body = explicit(0x00100020, b"LO", b"P1") + explicit(0x00080060, b"CS", b"CT")
     assert list(scan.scan(part10_file(body)).elements) == ["00080060", "00100020"]

@@ -395,6 +395,21 @@ def test_invalid_values_pass_through_untouched():
     assert b"DA\x08\x00tomorrow" in result
 
 
+@pytest.mark.parametrize("uid", [IMPLICIT_LITTLE, EXPLICIT_BIG])
+def test_invalid_values_of_known_private_creators_pass_through_too(uid):
+    source = dcmread(BytesIO(file_of(GREY, EXPLICIT_LITTLE)))
+    source.SpecificCharacterSet = "ISO_IR 192"
+    block = source.private_block(0x0009, "GEMS_IDEN_01", create=True)
+    block.add_new(2, "SH", "DOUBLE")
+    block = source.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    block.add_new(0x0B, "DS", "4711")
+    broken = written(source, uid).replace(b"DOUBLE", b"\xff\xfe\xe9\xc4 x")
+    broken = broken.replace(b"4711", b"four")
+    result = transcode_instance(broken, EXPLICIT_LITTLE)
+    assert b"SH\x06\0\xff\xfe\xe9\xc4 x" in result
+    assert b"DS\x04\0four" in result
+
+
 def test_a_compressed_icon_is_decompressed_too():
     icon = dcmread(BytesIO(file_of(GREY[:8, :8])))
     codestream = bytes(imagecodecs.jpegls_encode(GREY[:8, :8]))
