@@ -261,11 +261,10 @@ module app 'modules/app.bicep' = {
         DICOM_KEY_VAULT: vault.outputs.url
         DICOM_DATA_PARTITIONS: string(dataPartitions)
         DICOM_CORS_ORIGINS: corsOrigins
-        // Nobody's headers say where we are; the front end of Azure says who calls.
+        // Nobody's headers say where we are.
         DICOM_PUBLIC_URL: empty(publicUrl) ? 'https://${appName}.azurewebsites.net' : publicUrl
-        DICOM_TRUST_FORWARDED: 'true'
         DICOM_ROLES_FILE: rolesFile
-        // Azure's front end ends TLS and says so; only it reaches the app.
+        // Azure's front end ends TLS and says so, and who calls; only it reaches the app.
         DICOM_TRUST_FORWARDED: 'true'
       },
       extraSettings,

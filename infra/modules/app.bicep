@@ -88,6 +88,12 @@ var flexConfig = {
   }
 }
 
+// Premium scales by queues behind private endpoints only if the app itself looks at them.
+var networkConfig = {
+  vnetRouteAllEnabled: true
+  functionsRuntimeScaleMonitoringEnabled: true
+}
+
 var siteLimits = {
   flex: {}
   consumption: { functionAppScaleLimit: maximumInstances }
@@ -138,7 +144,7 @@ resource site 'Microsoft.Web/sites@2024-11-01' = {
         appSettings: map(items(settings), setting => { name: setting.key, value: setting.value })
       },
       isFlex ? {} : { linuxFxVersion: 'Python|${pythonVersion}' },
-      plan == 'premium' && !empty(subnetId) ? { vnetRouteAllEnabled: true } : {},
+      plan == 'premium' && !empty(subnetId) ? networkConfig : {},
       siteLimits[plan]
     )
   }

@@ -19,7 +19,8 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     enableRbacAuthorization: true
     enableSoftDelete: true
     enablePurgeProtection: true
-    softDeleteRetentionInDays: 90
+    // The least there is: what an export needed to know is of no use afterwards.
+    softDeleteRetentionInDays: 7
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
       bypass: 'AzureServices'

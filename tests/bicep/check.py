@@ -81,6 +81,7 @@ class Checker:
                 yield node, f"this is no Bicep: {text_of(node)[:40]!r}"
             return
         yield from self.names()
+        yield from self.repeated()
         yield from self.references(self.file.root, frozenset())
         yield from self.members()
         yield from self.declared_types()
@@ -104,6 +105,21 @@ class Checker:
             own = 1 if each.kind in {"parameter", "variable"} else 99
             if used[each.name] <= own and own == 1:
                 yield each.node, f"{each.name} is never used"
+
+    def repeated(self) -> Mistakes:
+        """Properties that an object has twice: the compiler refuses them."""
+        for node in walk(self.file.root):
+            if node.type != "object":
+                continue
+            keys = [
+                named(each)[0] for each in named(node) if each.type == "object_property"
+            ]
+            seen: set[str] = set()
+            for key in keys:
+                name = text_of(key).strip("'")
+                if name in seen:
+                    yield key, f"{name} is there twice"
+                seen.add(name)
 
     def references(self, node: Node, known: frozenset[str]) -> Mistakes:
         """Identifiers that stand for nothing; `known` are those of loops and lambdas."""
