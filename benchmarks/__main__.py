@@ -99,8 +99,7 @@ class Report:
 def main() -> int:
     """Runs the loads that the arguments ask for."""
     arguments = _arguments()
-    wanted = arguments.sizes or (GATE_SIZES if arguments.gate else SIZES)
-    sizes = [int(size) for size in wanted.split(",") if size]
+    sizes = arguments.sizes or _sizes(GATE_SIZES if arguments.gate else SIZES)
     material = Material(scale=0.1 if arguments.quick else arguments.scale)
     with ExitStack() as stack:
         if arguments.url:
@@ -125,6 +124,13 @@ def main() -> int:
     return 1 if arguments.gate and failures else 0
 
 
+def _sizes(text: str) -> list[int]:
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"must be numbers like {SIZES}, not {text!r}")
+    return [int(number) for number in numbers]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("--url", help="DICOMweb root of a running server on 127.0.0.1")
@@ -140,6 +146,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--sizes",
+        type=_sizes,
         help=f"studies in the archive to search ({SIZES}; with --gate {GATE_SIZES})",
     )
     parser.add_argument("--no-peer", action="store_true", help="do not start Orthanc")

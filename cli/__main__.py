@@ -10,6 +10,7 @@ COMMANDS = {
     "sample": "load the sample studies into a running server, or take them out",
     "viewer": "fetch the OHIF viewer",
 }
+PROGRAMS = {"sample": "./dev sample"}  # that people start by another name
 
 
 class Command(Protocol):
@@ -32,14 +33,21 @@ def main(words: list[str]) -> int:
     """The exit status of the command that the words name."""
     parser = argparse.ArgumentParser(prog="python -m cli", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
+    answering = {
+        name: subparsers.add_parser(
+            name, help=meaning, description=meaning, prog=PROGRAMS.get(name)
+        )
+        for name, meaning in COMMANDS.items()
+    }
     chosen = next((word for word in words if word in COMMANDS), None)
     command = load(chosen) if chosen else None
-    for name, meaning in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=meaning, description=meaning)
-        if command and name == chosen:
-            command.add_arguments(subparser)
-    arguments = parser.parse_args(words)
+    if chosen and command:
+        command.add_arguments(answering[chosen])
+    arguments, unknown = parser.parse_known_args(words)
+    assert chosen
     assert command
+    if unknown:
+        answering[chosen].error(f"there is no {' '.join(unknown)}")
     try:
         return command.run(arguments)
     except KeyboardInterrupt:

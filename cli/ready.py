@@ -33,7 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     cert = arguments.cert
     scheme = "https" if cert else "http"
     url = f"{scheme}://{reachable(arguments.host)}:{arguments.port}"
-    if not wait_until_healthy(url, arguments.server, cert):
+    try:
+        is_healthy = wait_until_healthy(url, arguments.server, cert)
+    except OSError:  # the certificate; the server says so
+        return 1
+    if not is_healthy:
         return 1
     print(f"dev: Ready: DICOMweb at {url}/v2, docs at {url}/v2/api.yaml", flush=True)
     record = arguments.data / "sample.json"

@@ -57,7 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
         with Server(arguments.url) as server:
             work = remove if arguments.remove else load
             print(f"dev: {work(server, record)}")
-    except OSError as error:
+    except ConnectionError as error:
+        print(
+            f"dev: No server answers at {arguments.url}: {error.strerror or error}."
+            " Start it with ./dev serve, or name another with --url",
+            file=sys.stderr,
+        )
+        return 1
+    except (OSError, ValueError) as error:
         print(f"dev: {arguments.url} cannot be used: {error}", file=sys.stderr)
         return 1
     return 0
@@ -96,7 +103,10 @@ def remove(server: Server, record: Path) -> str:
         OSError: The server cannot be reached, or refuses.
     """
     if not record.exists():
-        return f"Nothing to remove: {record} does not exist"
+        return (
+            f"Nothing to remove: {record} does not exist."
+            " --data names the data folder of the server"
+        )
     paths = json.loads(record.read_text()).get("instances", [])
     for path in paths:
         answer = server.request("DELETE", path)

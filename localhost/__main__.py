@@ -7,15 +7,19 @@ import os
 import resource
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from localhost import indexing, keys, process, server, sockets
 from localhost.accepting import Load
+from localhost.claim import claim, unusable
 from localhost.errors import HostError
 from localhost.process import Role, Setup
 from localhost.supervisor import Supervisor
 
 _DESCRIPTORS = 8192
+_MOST_WORKERS = 64
+_LONGEST_DRAIN_SECONDS = 3600
 _DESCRIPTION = """\
 Runs an Azure Functions app (Python, v2 programming model) without Azure: HTTP with
 the real host's routes and function keys, timers, and Durable Functions.
@@ -48,15 +52,16 @@ def _run(options: argparse.Namespace) -> int:
     indexing.apply_local_settings(folder)
     os.environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     os.environ.setdefault("FUNCTIONS_WORKER_RUNTIME", "python")
-    access = keys.load(data)
     if options.show_keys:
-        _show_keys(folder, access)
+        _show_keys(folder, _keys(data))
         return 0
     _raise_descriptor_limit()
-    setup = _setup(options, folder, data, access)
+    setup = _setup(options, folder, data)
     workers = options.workers
 
     def announce() -> None:
+        if options.quiet:
+            return
         plural = "process" if workers == 1 else "processes"
         sys.stdout.write(f"Ready at {setup.public_url} ({workers} HTTP {plural})\n")
         sys.stdout.flush()
@@ -85,9 +90,14 @@ def _own_folder(app: Path) -> Path:
     return folder
 
 
-def _setup(
-    options: argparse.Namespace, folder: Path, data: Path, access: keys.Keys
-) -> Setup:
+def _keys(data: Path) -> keys.Keys:
+    try:
+        return keys.load(data)
+    except OSError as error:
+        raise unusable(data, error) from error
+
+
+def _setup(options: argparse.Namespace, folder: Path, data: Path) -> Setup:
     if options.key and not options.cert:
         raise HostError("--key needs --cert")
     serving = server.Serving(
@@ -99,14 +109,18 @@ def _setup(
     try:
         server.check_certificate(serving)
     except OSError as error:
-        raise HostError(f"cannot use the certificate: {error}") from error
+        named = (
+            options.cert if options.key is None else f"{options.cert}, {options.key}"
+        )
+        raise HostError(f"cannot use the certificate ({named}): {error}") from error
     listener = sockets.listen(options.host, options.port)
     scheme = "https" if serving.cert else "http"
     port = listener.getsockname()[1]
     return Setup(
         app_folder=folder,
         data_folder=data,
-        keys=access,
+        claimed=claim(data),
+        keys=_keys(data),
         listener=listener,
         rpc_listener=sockets.listen("127.0.0.1", 0),
         rpc_secret=secrets.token_urlsafe(24),
@@ -148,11 +162,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("app", type=Path, help="folder with function_app.py")
     parser.add_argument("--host", default="127.0.0.1", help="address (%(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8080, help="port, 0 for any (%(default)s)"
+        "--port",
+        type=_number(0, 65535),
+        default=8080,
+        help="port, 0 for any (%(default)s)",
     )
     parser.add_argument(
         "--workers",
-        type=_positive,
+        type=_number(1, _MOST_WORKERS),
         default=min(4, os.cpu_count() or 1),
         help="HTTP processes; 1 runs everything in one process (%(default)s)",
     )
@@ -165,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, help="PEM private key of --cert")
     parser.add_argument(
         "--drain-seconds",
-        type=_positive,
+        type=_number(1, _LONGEST_DRAIN_SECONDS),
         default=30,
         help="time for running requests after SIGTERM (%(default)s)",
     )
@@ -173,16 +190,23 @@ def _parser() -> argparse.ArgumentParser:
         "--show-keys", action="store_true", help="print the access keys and exit"
     )
     parser.add_argument(
+        "--quiet", action="store_true", help="do not say when it is ready"
+    )
+    parser.add_argument(
         "--verbose", action="store_true", help="log requests and informational messages"
     )
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {low} to {high}, not {text!r}"
+            )
+        return int(text)
+
+    return parse
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ local.settings.json; it knows no trigger and runs nothing.
 import importlib
 import inspect
 import json
+import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localhost.errors import LoadError
+
+logger = logging.getLogger(__name__)
 
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d+))?)?")
 _SETTING = re.compile(r"%([^%\s]+)%")
@@ -111,8 +115,27 @@ def load(folder: Path) -> App:
     os.chdir(folder)
     if sys.path[0] != str(folder):
         sys.path.insert(0, str(folder))
-    module = importlib.import_module("function_app")
-    return App(folder, index(_application(module)), host)
+    return App(folder, index(_application(_imported(folder))), host)
+
+
+def _imported(folder: Path) -> Any:
+    """The module function_app.
+
+    Raises:
+        LoadError: It ends in an exception; says which and where it comes from. What
+            an app refuses on purpose, such as a wrong setting, needs no stack trace.
+    """
+    try:
+        return importlib.import_module("function_app")
+    except Exception as error:
+        logger.info("function_app.py ends in an exception", exc_info=True)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [each for each in frames if Path(each.filename).is_relative_to(folder)]
+        place = (own or frames)[-1]
+        raise LoadError(
+            f"{error}\n({type(error).__name__} while function_app.py was loaded, in"
+            f" {place.filename} line {place.lineno}; --verbose tells the way there)"
+        ) from error
 
 
 def apply_local_settings(folder: Path) -> None:

@@ -50,6 +50,7 @@ class Setup:
     Attributes:
         app_folder: Where function_app.py is.
         data_folder: What the host itself remembers.
+        claimed: Descriptor that keeps other hosts from the data folder; the parent's.
         keys: Access keys.
         listener: The public socket.
         rpc_listener: Loopback socket of the Durable engine.
@@ -61,6 +62,7 @@ class Setup:
 
     app_folder: Path
     data_folder: Path
+    claimed: int
     keys: Keys
     listener: socket.socket
     rpc_listener: socket.socket

@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         holder = holder_of(port) if error.errno == errno.EADDRINUSE else None
-        by = f" (held by {holder})" if holder else ""
+        by = f" (held by {holder}); --port chooses another" if holder else ""
         reason = error.strerror or str(error)
         raise HostError(f"cannot listen on {host}:{port}: {reason}{by}") from error
     listener.setblocking(False)
@@ -50,10 +50,17 @@ def holder_of(port: int) -> str | None:
         with contextlib.suppress(OSError):
             for descriptor in (process / "fd").iterdir():
                 if str(descriptor.readlink()) in inodes:
-                    command = (process / "cmdline").read_bytes()
-                    words = command.replace(b"\0", b" ").decode(errors="replace")
-                    return f"process {process.name}: {words.strip()[:120]}"
+                    return command_of(process.name)
     return None
+
+
+def command_of(pid: str) -> str:
+    """`process 123: command and arguments`, cut short; without them if unknown."""
+    with contextlib.suppress(OSError):
+        command = (Path("/proc") / pid / "cmdline").read_bytes()
+        words = command.replace(b"\0", b" ").decode(errors="replace")
+        return f"process {pid}: {words.strip()[:120]}"
+    return f"process {pid}"
 
 
 def _listening_inodes(port: int) -> set[str]:

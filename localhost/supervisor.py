@@ -134,6 +134,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(self._lifeline_out)
+        os.close(self._setup.claimed)  # the folder is free once the parent is gone
         if Role.HTTP in roles:
             self._setup.load.begin(index)
         ready = bytes([index])
@@ -178,7 +179,8 @@ class Supervisor:
         if not child.needed:
             return
         if not self._announced and not child.ready:
-            logger.error("Process %s could not start (exit code %s)", pid, code)
+            if not self._told[0]:
+                logger.error("Process %s could not start (exit code %s)", pid, code)
             self._exit_code = 1
             self._stop(signal.SIGTERM)
             return

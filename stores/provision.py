@@ -234,12 +234,19 @@ async def _blob_container(address: BlobAddress, dry_run: bool) -> list[str]:
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Provisions what the environment names; the exit code."""
-    parser = argparse.ArgumentParser(prog="provision", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./dev provision", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only say what differs")
     parser.add_argument("--autoscale", type=int, default=AUTOSCALE_RU, metavar="RU")
     parser.add_argument("--manual", type=int, default=0, metavar="RU")
     parser.add_argument("--serverless", action="store_true")
     options = parser.parse_args(arguments)
+    if not environment.get("DICOM_COSMOS_ENDPOINT"):
+        parser.error("DICOM_COSMOS_ENDPOINT is not set; docs/azure-stores.md has all")
+    if not (
+        environment.get("DICOM_BLOB_ENDPOINT")
+        or environment.get("DICOM_BLOB_CONNECTION")
+    ):
+        parser.error("neither DICOM_BLOB_ENDPOINT nor DICOM_BLOB_CONNECTION is set")
     throughput = Throughput(options.autoscale, 0)
     if options.manual or options.serverless:
         throughput = Throughput(0, options.manual)

@@ -1,7 +1,6 @@
 """Provisioning: what is made, what is changed, what is refused."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from emulators.processes import Emulated, cosmos_emulator, provision
@@ -167,6 +166,17 @@ async def test_the_throughput_is_as_asked(
         assert [each["content"] async for each in offers] == content
 
 
-def test_the_command_names_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="DICOM_COSMOS_ENDPOINT"):
-        main(["--dry-run"], {})
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [
+        ({}, "DICOM_COSMOS_ENDPOINT"),
+        ({"DICOM_COSMOS_ENDPOINT": "https://127.0.0.1:1"}, "DICOM_BLOB_ENDPOINT"),
+    ],
+)
+def test_the_command_names_what_it_needs(
+    environment: dict[str, str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--dry-run"], environment)
+    assert ended.value.code == 2
+    assert missing in capsys.readouterr().err

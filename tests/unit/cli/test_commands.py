@@ -23,6 +23,29 @@ def test_no_command_is_a_usage_error(capsys):
     assert "sample" in capsys.readouterr().err
 
 
+def test_a_word_that_a_command_does_not_know_is_named_under_the_commands_name(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--foo"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: ./dev sample")
+    assert "there is no --foo" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("foo", "foo cannot be used: not an http or https URL"),
+        ("http://127.0.0.1:1/v2", "No server answers at http://127.0.0.1:1/v2"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_named(
+    url, said, tmp_path, capsys, socket_enabled
+):
+    assert main(["sample", "--url", url, "--data", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("host", "reached"),
     [
