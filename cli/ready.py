@@ -15,6 +15,7 @@ from cli.client import Server
 
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 120
+STOP_SECONDS = 1  # that a server needs to end
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound, asked
 
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"dev: {sample.load(server, record)}", flush=True)
         except OSError as error:
             print(f"dev: The samples were not loaded: {error}", file=sys.stderr)
-    say_viewer(arguments.viewer, url)
+    say_viewer(arguments.viewer, url, arguments.server)
     return 0
 
 
@@ -83,11 +84,17 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def say_viewer(folder: Path, url: str) -> None:
-    """Fetches the viewer if need be, and says where it is or why there is none."""
+def say_viewer(folder: Path, url: str, process: int) -> None:
+    """Fetches the viewer if need be, and says where it is or why there is none.
+
+    Says nothing when the server has ended: Ctrl-C ends npm as well.
+    """
     try:
         viewer.fetch(folder)
     except viewer.FetchError as error:
+        time.sleep(STOP_SECONDS)
+        if not is_alive(process):
+            return
         what = "The viewer stays an older one" if folder.exists() else "No viewer"
         print(f"dev: {what}: {error}", file=sys.stderr, flush=True)
     if folder.exists():

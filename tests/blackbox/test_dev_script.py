@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -326,13 +327,14 @@ def test_with_a_certificate_everything_goes_over_https(clone, tmp_path):
     ],
 )
 def test_an_open_door_is_named(clone, host, security, warns):
-    """No worker is one too few: the server says so and ends."""
+    """There is no such store: the server says so and ends."""
     port = free_port()
-    options = ("--host", host, "--workers", "0", *clone.data("open"))
-    process = clone.serve(port, *options, DICOM_SECURITY=security)
+    options = ("--host", host, *clone.data("open"))
+    more = {"DICOM_SECURITY": security} if security else {}
+    process = clone.serve(port, *options, DICOM_STORE="paper", **more)
     assert process.wait(STOP_SECONDS) != 0
     said = clone.log(port)
-    assert "must be at least 1" in said
+    assert "DICOM_STORE: must be one of embedded, azure" in said
     assert ("WARNING: anyone who reaches" in said) is warns, said
 
 
@@ -415,11 +417,166 @@ def test_it_works_through_a_symbolic_link(clone, tmp_path):
     assert (done.returncode, "--remove" in done.stdout) == (0, True)
 
 
-def test_arguments_that_make_no_sense_are_named(clone):
-    answer = clone.run("serve", "--prot", "1")
-    assert (answer.returncode, "--prot" in answer.stdout) == (1, True)
+def test_a_data_folder_belongs_to_one_server(clone):
+    ports = free_port(), free_port()
+    data = clone.data("shared")
+    first = clone.serve(ports[0], *data)
+    wait_until_healthy(clone, ports[0], FIRST_START_SECONDS)
+    second = clone.serve(ports[1], *data)
+    assert second.wait(STOP_SECONDS) == 1
+    said = clone.log(ports[1])
+    assert f"host is in use (by process {first.pid}:" in said
+    assert "Ready" not in said
+    assert "Traceback" not in said
+    assert is_healthy(ports[0])
+
+
+WRONG_SETTINGS = {
+    "DICOM_STORE": "paper",
+    "DICOM_DURABILITY": "none",
+    "DICOM_MAX_FILE_BYTES": "much",
+    "DICOM_DATA_PARTITIONS": "maybe",
+    "DICOM_NONSENSE": "1",
+}
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_every_wrong_setting_is_named_once_and_without_a_stack_trace(clone, workers):
+    port = free_port()
+    options = (*clone.data("wrong"), "--workers", workers)
+    process = clone.serve(port, *options, **WRONG_SETTINGS)
+    assert process.wait(STOP_SECONDS) == 1
+    said = clone.log(port)
+    assert {
+        name: said.count(f"\n{name}: ") for name in WRONG_SETTINGS
+    } == dict.fromkeys(WRONG_SETTINGS, 1)
+    assert "Traceback" not in said
+    assert "could not start" not in said
+
+
+def test_every_wrong_option_is_named_at_once(clone):
+    answer = clone.run(
+        *("serve", "--port", "70000", "--workers", "many", "--prot", "--data="),
+        *("--stack", "paper", "--cert", "/nowhere/cert.pem", "--host"),
+    )
+    assert answer.returncode == 1
+    assert answer.stdout.splitlines() == [
+        "dev: serve: --port is a number from 1 to 65535, not '70000'",
+        "dev: serve: --workers is a number from 1 to 64, not 'many'",
+        "dev: serve: there is no option --prot",
+        "dev: serve: --data needs a value",
+        "dev: serve: --stack is embedded or emulated, not 'paper'",
+        "dev: serve: --cert names no file that can be read: '/nowhere/cert.pem'",
+        "dev: serve: --host needs a value",
+        "dev: ./dev serve --help shows how it is used",
+    ]
     answer = clone.run("sevre")
     assert (answer.returncode, "sevre" in answer.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_a_data_folder_that_cannot_be_is_named(clone, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    answer = clone.run(
+        *("serve", "--port", str(free_port()), "--data", str(tmp_path / name))
+    )
+    assert answer.returncode == 1
+    assert f"cannot keep data in {tmp_path / name}" in answer.stdout
+    assert "Traceback" not in answer.stdout
+
+
+def test_a_file_that_is_no_certificate_is_named(clone):
+    cert = clone.folder / "README.md"
+    options = ("--port", str(free_port()), *clone.data("no-cert"), "--cert", str(cert))
+    answer = clone.run("serve", *options)
+    assert answer.returncode == 1
+    assert f"cannot use the certificate ({cert})" in answer.stdout
+    assert "Traceback" not in answer.stdout
+
+
+def test_a_verbose_server_writes_a_line_for_each_request_and_no_query(clone):
+    port = free_port()
+    process = clone.serve(port, "--verbose", *clone.data("verbose"))
+    wait_until_healthy(clone, port, FIRST_START_SECONDS)
+    get(port, "/v2/studies?PatientName=SAMPLE-CANARY")
+    assert stop(process) == 0
+    said = clone.log(port)
+    lines = [line for line in said.splitlines() if "/v2/studies" in line]
+    requests = [line for line in lines if "HTTP/1.1" in line]
+    assert len(requests) == 1
+    assert requests[0].endswith('"GET /v2/studies HTTP/1.1" 204')
+    assert "CANARY" not in said
+
+
+def press_ctrl_c(clone: Clone, cue: str, *words: str) -> tuple[int, str]:
+    """Exit code and output of `./dev serve` on a terminal, ended by Ctrl-C at the cue."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir("/")
+        dev = str(clone.folder / "dev")
+        os.execve(dev, [dev, "serve", *words], clone.environment)  # noqa: S606
+    said, pressed = b"", False
+    with contextlib.suppress(OSError):  # Linux's way to say that all ends are closed
+        while chunk := os.read(terminal, 65536):
+            said += chunk
+            if cue.encode() in said and not pressed:
+                pressed = True
+                os.write(terminal, b"\x03")
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), said.decode()
+
+
+@pytest.mark.parametrize("cue", ["Ready: ", "viewer"])
+def test_ctrl_c_ends_a_server_without_a_stack_trace(clone, cue):
+    options = ("--port", str(free_port()), *clone.data("ctrl-c"))
+    code, said = press_ctrl_c(clone, cue, *options)
+    assert code == 0
+    assert "Traceback" not in said
+    assert said.count("Ready") == 1
+    lines = [line for line in said.splitlines() if not line.startswith("dev: ")]
+    assert [line.strip("^C") for line in lines] in ([], [""])
+
+
+def test_ctrl_c_ends_an_installation_and_nothing_half_done_is_used(tmp_path, tools):
+    alone = clone_to(tmp_path, tools, PYTHON, PIP_NO_INDEX="1")
+    code, said = press_ctrl_c(alone, "Installing", "--port", str(free_port()))
+    assert code != 0
+    assert "Traceback" not in said
+    assert not (alone.folder / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["serve", "test", "check", "emulators", "func", "help"]
+)
+def test_a_command_tells_how_it_is_used_before_anything_is_installed(
+    tmp_path, tools, command
+):
+    folder = tmp_path / "dev folder"
+    folder.mkdir()
+    shutil.copy(ROOT / "dev", folder / "dev")
+    told = [
+        subprocess.run(
+            [folder / "dev", *words],
+            env={"PATH": str(tools)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for words in ((command, "--help"), ("help", command))
+    ]
+    assert told[1].startswith(f"Usage: ./dev {command}")
+    assert told[0].startswith("Usage: ./dev")
+    assert sorted(path.name for path in folder.iterdir()) == ["dev"]
+
+
+@pytest.mark.parametrize(
+    "command", ["sample", "provision", "bench", "scrub", "backup", "restore"]
+)
+def test_a_command_lists_its_options(clone, command):
+    answer = clone.run(command, "--help")
+    assert answer.returncode == 0
+    assert answer.stdout.startswith(f"usage: ./dev {command} ")
 
 
 def test_a_python_that_was_chosen_and_does_not_work_is_named(tmp_path, tools):
