@@ -514,7 +514,7 @@ def press_ctrl_c(clone: Clone, cue: str, *words: str) -> tuple[int, str]:
     if pid == 0:
         os.chdir("/")
         dev = str(clone.folder / "dev")
-        os.execve(dev, [dev, "serve", *words], clone.environment)  # noqa: S606
+        os.execve(dev, [dev, "serve", *words], clone.environment)
     said, pressed = b"", False
     with contextlib.suppress(OSError):  # Linux's way to say that all ends are closed
         while chunk := os.read(terminal, 65536):
