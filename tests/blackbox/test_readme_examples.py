@@ -33,21 +33,23 @@ def url(serve):
 
 
 @pytest.mark.slow
-def test_the_curl_example_stores_finds_and_fetches(url, tmp_path):
-    (tmp_path / "slice.dcm").write_bytes(
-        instance(PatientID="SAMPLE-README", StudyInstanceUID="2.25.111222333")
-    )
+def test_the_curl_example_finds_and_fetches_a_sample_and_stores_a_file(url, tmp_path):
+    study = Phantom().uid("study")
+    with Server(f"{url}/v2") as server:
+        sampled = instance(PatientID="SAMPLE-PHANTOM", StudyInstanceUID=study)
+        assert server.store_instances([sampled]).status == 200
+    (tmp_path / "slice.dcm").write_bytes(instance(PatientID="SAMPLE-README"))
     script = tmp_path / "example.sh"
     script.write_text("set -e\n" + example("curl", url))
     done = subprocess.run(
         ["bash", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    stored, found, metadata = json_values(done.stdout)
-    assert "00081199" in stored
-    assert found[0]["0020000D"]["Value"] == ["2.25.111222333"]
-    assert metadata[0]["00100020"]["Value"] == ["SAMPLE-README"]
-    assert b"DICM" in (tmp_path / "study.multipart").read_bytes()
+    found, metadata, stored = json_values(done.stdout)
+    assert found[0]["0020000D"]["Value"] == [study]
+    assert metadata[0]["00100020"]["Value"] == ["SAMPLE-PHANTOM"]
+    assert sampled in (tmp_path / "study.multipart").read_bytes()
+    assert len(stored["00081199"]["Value"]) == 1
 
 
 def json_values(text: str) -> list:
