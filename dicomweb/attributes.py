@@ -44,9 +44,6 @@ CORE = (
     Attribute("00080016", "SOPClassUID", "UI", Level.INSTANCE),
 )
 
-NUMBER_OF_STUDY_RELATED_INSTANCES = "00201208"
-NUMBER_OF_SERIES_RELATED_INSTANCES = "00201209"
-
 STUDY_V1 = (
     "00080005",  # SpecificCharacterSet
     "00080020",  # StudyDate

@@ -243,12 +243,6 @@ def tables_elsewhere(dataset_json: Json, frame_index: int = 0) -> tuple[str, ...
     return tuple(element["BulkDataURI"] for element in data if "BulkDataURI" in element)
 
 
-def inline_palette(dataset_json: Json) -> tuple[bytes, ...] | None:
-    """Red, green and blue tables that the JSON itself holds; None if it holds none."""
-    tables = tuple(_inline(dataset_json, tag) for tag in _palette_tags(dataset_json))
-    return None if b"" in tables else tables
-
-
 def _palette_tags(dataset_json: Json) -> tuple[str, ...]:
     """The elements that hold the palette."""
     is_plain = any(tag in dataset_json for tag in PALETTE_TAGS)

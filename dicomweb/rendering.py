@@ -12,7 +12,6 @@ from dicomweb.pixels import (
     MAX_DECODED_BYTES,
     PixelDescription,
     describe,
-    inline_palette,
     tables_elsewhere,
 )
 
@@ -20,7 +19,6 @@ __all__ = [
     "MAX_DECODED_BYTES",
     "PixelDescription",
     "describe",
-    "inline_palette",
     "render",
     "tables_elsewhere",
 ]

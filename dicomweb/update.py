@@ -7,17 +7,18 @@ Source: PS3.5 7.1 (element encoding); PS3.10 7.1 (file meta information).
 """
 
 import io
+import warnings
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dicomweb import attributes, dictionary, validation
 from dicomweb.element_values import readers
-from dicomweb.errors import InvalidRequest, MalformedInstance, quoted
+from dicomweb.errors import InvalidRequest, MalformedInstance
 from dicomweb.identifiers import check_uid
 from dicomweb.matching import name_text
 from dicomweb.part10 import (
-    DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
     has_vr,
@@ -284,8 +285,6 @@ def _applied(old: bytes, edits: Sequence[Edit]) -> bytes:
 
 
 def _deflated(whole: bytes, data_set_offset: int) -> bytes:
-    import zlib
-
     deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     body = deflater.compress(whole[data_set_offset:]) + deflater.flush()
     return whole[:data_set_offset] + body + b"\0" * (len(body) % 2)
@@ -406,8 +405,6 @@ class _Encoder:
 
         if text.isascii() or vr not in {"PN", "LO", "SH", "LT", "ST", "UT", "UC"}:
             return
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             encoded = encode_string(text, self._encodings)
@@ -416,7 +413,7 @@ class _Encoder:
         found = dictionary.entry(f"{tag:08X}")
         name = found.keyword if found else f"{tag:08X}"
         raise InvalidRequest(
-            f"{name} {quoted(len(text))} characters cannot be written in the character"
+            f"The {len(text)} characters of {name} cannot be written in the character"
             " set of the file."
         )
 
@@ -435,8 +432,3 @@ def _file_meta(meta: bytes) -> bytes:
     target = DicomBytesIO()
     write_file_meta_info(target, info, enforce_standard=False)
     return meta[:132] + bytes(target.getvalue())
-
-
-def is_deflated(transfer_syntax_uid: str) -> bool:
-    """Whether a file of this transfer syntax must be rewritten as a whole."""
-    return transfer_syntax_uid == DEFLATED_LITTLE_ENDIAN

@@ -21,7 +21,7 @@ from pydicom.pixels import pixel_array
 
 from dicomweb.errors import NotAcceptable
 from dicomweb.frames import EncapsulatedFrames, FrameIndex, Position, build, from_json
-from dicomweb.rendering import PixelDescription, describe, inline_palette, render
+from dicomweb.rendering import PixelDescription, describe, render
 from dicomweb.transcoding import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
@@ -116,6 +116,12 @@ def read(path: Path) -> Sample | None:
         number_of_frames=description.number_of_frames,
     )
     return Sample(path.name, file, dataset, uid, pixel_data, json, description, index)
+
+
+def palette_of(sample: Sample, description: PixelDescription) -> list[bytes] | None:
+    """The tables that `render` wants, where the image has a palette."""
+    tags = description.palette_tags
+    return [sample.dataset[int(tag, 16)].value for tag in tags] or None
 
 
 def expected_pixels(sample: Sample) -> np.ndarray | None:
@@ -295,7 +301,7 @@ def test_every_decodable_file_is_rendered_in_its_size():
                 sample.transfer_syntax_uid,
                 describe(sample.json, i),
                 media_type=media_type,
-                palette=inline_palette(sample.json),
+                palette=palette_of(sample, description),
             )
             with Image.open(BytesIO(file)) as image:
                 image.load()
