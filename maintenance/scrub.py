@@ -132,9 +132,12 @@ async def _rebuild(runtime: Runtime, *, merge: bool) -> int:
         say(f"In the index, but listed as deleted: delete it again: {name}")
     for name in report.behind:
         say(f"An update newer than the index is stored: repeat it: {name}")
+    for name in report.rivals:
+        say(f"Not restored, a newer upload of the instance was: look at it: {name}")
     for problem in report.problems:
         say(problem)
     say("Not restored, because the files do not tell:")
     for phrase in rebuild.NOT_RESTORED:
         say(f"- {phrase}")
-    return 1 if report.problems or report.revived or report.behind else 0
+    doubts = (report.problems, report.revived, report.behind, report.rivals)
+    return 1 if any(doubts) else 0

@@ -43,6 +43,7 @@ NOT_RESTORED = (
     "what only deleted instances gave their study: attributes, its place in the order",
     "metadata that break the standard's rules: left out, as version 2 of the API does",
     "bulk updates under way: an instance takes its newest version, current or staged",
+    "instances whose delete was under way when a server died: they count as deleted",
 )
 """What the blobs do not tell, a phrase each."""
 
@@ -58,6 +59,7 @@ class Report:
         deleted: Files of instances that are listed as deleted.
         others: Files of further uploads of an instance; scrub removes them in time.
         revived: Studies and instances of the index that are listed as deleted.
+        rivals: Files of further uploads that are not what came back, by name.
         behind: Files of updates newer than the version that the index has.
         foreign: Blobs whose names are not the archive's.
         problems: Files that cannot be restored, a sentence each, without patient data.
@@ -73,6 +75,7 @@ class Report:
     partitions: list[str] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
+    rivals: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -257,6 +260,7 @@ class _Study:
         self._members = members
         self._report = report
         self._pk = members[0].pk
+        self._rivals: dict[str, list[str]] = {}
         self._partition_name = _partition_name(members[0].partition_key)
 
     async def restore(self) -> None:
@@ -318,8 +322,10 @@ class _Study:
     def _chosen(self, deleted: set[tuple[str, int]]) -> dict[str, _Candidate]:
         """By instance the upload that was committed, as far as names tell.
 
-        Only what was committed was ever updated. Else the first upload won: a later
-        one was refused because the instance was there.
+        Only what was committed was ever updated. Else it is the newest: had one before
+        been committed, the newest would have been refused before it was stored, or
+        deleted. Those before are of processes that died, or of answers that were lost,
+        and the client sent the instance again.
         """
         uploads: dict[str, dict[int, list[StoredName]]] = {}
         for name in self._members:
@@ -351,7 +357,22 @@ class _Study:
             return None
         self._report.others += len(candidates) - 1
         updated = [c for c in candidates if c.newest != c.first]
-        return min(updated or candidates, key=lambda each: each.first.watermark)
+        best = max(updated or candidates, key=lambda each: each.first.watermark)
+        self._rivals[best.first.instance_id] = [
+            each.first.name for each in candidates if each is not best
+        ]
+        return best
+
+    async def _compare(self, id: str, document: Document) -> None:
+        """Names the other uploads of the instance that are not the same file."""
+        first = document.get("first", document)
+        for name in self._rivals.get(id, ()):
+            try:
+                found = await stored_files.digest(self._runtime.blobs, name)
+            except BlobMissing:
+                continue
+            if found != (first["len"], first["sha"]):
+                self._report.rivals.append(name)
 
     async def _commit(self, candidates: Sequence[_Candidate]) -> int:
         """How many of them came back."""
@@ -360,10 +381,12 @@ class _Study:
         async def one(candidate: _Candidate) -> NewInstance | None:
             async with gate:
                 try:
-                    return await self._read(candidate)
+                    new = await self._read(candidate)
                 except _Unreadable as error:
                     self._report.problems.append(str(error))
                     return None
+                await self._compare(candidate.first.instance_id, new.document)
+                return new
 
         read = await asyncio.gather(*(one(candidate) for candidate in candidates))
         news = [new for new in read if new is not None]

@@ -590,6 +590,28 @@ async def test_of_several_uploads_the_committed_one_comes_back(open_stores):
 
 
 @embedded_only
+async def test_of_uploads_that_were_never_updated_the_newest_comes_back(open_stores):
+    """The process died before the commit of the first, and the client sent another."""
+    async with open_stores() as runtime:
+        here = Archive(runtime)
+        await here.put(small("1.2.3", 1), small("1.2.3", 2))
+        files = await names(runtime, ".dcm")
+        first, second = (
+            next(name for name in files if f"1.2.3.9.{i}_" in name) for i in (1, 2)
+        )
+        rival = first.rpartition("/")[0] + "/1.2.3.9.1_0.dcm"
+        await write(runtime, rival, small("1.2.3", 1, PatientID="NEVER-COMMITTED"))
+        same = second.rpartition("/")[0] + "/1.2.3.9.2_0.dcm"
+        await write(runtime, same, small("1.2.3", 2))
+        before = await here.seen()
+    async with open_stores("second") as runtime:
+        report = await rebuild.rebuild(runtime, told)
+        assert (report.instances, report.others) == (2, 2)
+        assert report.rivals == [rival]
+        assert await Archive(runtime).seen() == before
+
+
+@embedded_only
 async def test_a_deleting_study_is_nobody_s_loss(runtime, monkeypatch):
     """A study on its way out is not reported, whatever of it is gone already."""
     here = await filled(runtime)
