@@ -313,7 +313,7 @@ class StudyCommits:
 _STATE_FIELDS = (
     *HEADER_FIELDS,
     *("uid", "p", "sk", "w", "nw", "nid", "ni", "ns", "mods", "a", "n"),
-    *("x", "xw", "words", "flipped", "updated", "job", "_etag"),
+    *("x", "xw", "words", "flipped", "updated", "job", "withdrawn", "_etag"),
 )
 
 

@@ -316,6 +316,8 @@ async def flip(job: Job) -> int:
         study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
         if study is None or study.get("job") != job.id:
             raise Conflict("The study was deleted while it was updated.")
+        if study.get("withdrawn") == job.id:
+            raise Conflict("The update was taken back.")
         staged, folded = await _staged_entries(job)
         if len(staged) > MAX_INSTANCES:
             raise _too_large()
@@ -383,8 +385,8 @@ class _Turn:
                 return None
             if study.get("job") != self._job.id:
                 return None
-            if study.get("flipped") == self._job.id:
-                return None  # by this step, run twice at once
+            if self._job.id in {study.get("flipped"), study.get("withdrawn")}:
+                return None  # by this step, run twice at once, or by `abandon`
             study["flipped"] = study["updated"] = self._job.id
             study["w"] = max(study["w"], self._newest)
             self._apply(study, Level.STUDY)
@@ -545,6 +547,7 @@ async def finish(job: Job) -> None:
             return None
         study.pop("job")
         study.pop("flipped", None)
+        study.pop("withdrawn", None)
         return []
 
     await _commit(job, unlock)
@@ -553,9 +556,19 @@ async def finish(job: Job) -> None:
 
 
 async def abandon(job: Job) -> None:
-    """Takes back what was staged, if it has not become current, and unlocks."""
-    study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
-    if study is None or study.get("flipped") == job.id:
+    """Takes back what was staged, if it has not become current, and unlocks.
+
+    First it is made sure that nothing becomes current any more, also by a step that
+    everybody takes for dead.
+    """
+
+    def withdraw(study: Document, _: StudyState) -> list[Operation] | None:
+        if study.get("job") != job.id or study.get("flipped") == job.id:
+            return None
+        study["withdrawn"] = job.id
+        return []
+
+    if not await _commit(job, withdraw):
         return
     after: str | None = None
     while True:

@@ -223,6 +223,8 @@ async def _canceled(job: update.Job, lane: Lane) -> Lane:
     if lane.phase in {FOLD, FINISH} or await update.is_flipped(job):
         return lane
     await update.abandon(job)
+    if await update.is_flipped(job):  # meanwhile, by a step that was taken for dead
+        return lane
     return replace(lane, outcome=CANCELED)
 
 
@@ -296,6 +298,8 @@ async def _abandon(job: update.Job, lane: Lane, _: IsEnded) -> Lane:
         messages.append("More instances of the study failed than are listed here.")
     await operations.add_errors(job.runtime, job.id, f"{lane.study:06d}", messages)
     await update.abandon(job)
+    if await update.is_flipped(job):
+        return replace(lane, phase=FLIP, details=(), more=False)
     return replace(lane, outcome=FAILED)
 
 

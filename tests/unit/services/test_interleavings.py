@@ -7,6 +7,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ from dicomweb import query
 from dicomweb.errors import DicomwebError, NotFound, StoreUnavailable
 from dicomweb.multipart import PartBegin, PartData
 from dicomweb.store_response import FailureReason, Refused
-from services import cleanup, delete, search, spool, store, update
+from services import cleanup, delete, retrieve, search, spool, store, update
 from services import documents as doc
 from services.retrieve import Scope
 from services.runtime import Runtime
@@ -163,6 +164,47 @@ async def test_deleting_the_newest_instance_shows_what_an_update_made_of_the_oth
     await update.finish(job)
     (row,) = await studies(one)
     assert row[PATIENT_SEX]["Value"] == ["M"]
+
+
+@pytest.mark.parametrize("call", range(1, 7))
+async def test_an_update_that_is_taken_back_becomes_current_as_a_whole_or_not_at_all(
+    one: Runtime, other: Runtime, call: int
+) -> None:
+    """Its step was taken for dead, and goes on while the update is taken back."""
+    await put(one, [file(OLD, 1, n) for n in (1, 2, 3)])
+    await one.publisher.close()
+    job = update.Job(one, HERE, OLD, JOB, CHANGE)
+    await update.begin(job)
+    await update.stage(job, None)
+
+    async def flip() -> None:
+        with suppress(DicomwebError):
+            await update.flip(update.Job(other, HERE, OLD, JOB, CHANGE))
+
+    documents, number = one.documents, 0
+    query, batch = documents.query, documents.batch
+
+    def counted(real: Any) -> Any:
+        async def wrapped(*arguments: Any, **named: Any) -> Any:
+            nonlocal number
+            number += 1
+            if number == call:
+                await flip()
+            return await real(*arguments, **named)
+
+        return wrapped
+
+    documents.query, documents.batch = counted(query), counted(batch)
+    await update.abandon(job)
+    documents.query, documents.batch = query, batch
+    await flip()
+    await update.settle(job)
+    (row,) = await studies(one)
+    found = await retrieve.metadata(one, Scope(HERE, OLD))
+    names = {
+        str(retrieve.metadata_object(each, "")["00100010"]) for each in found.documents
+    }
+    assert names == {str(row["00100010"])}, "half of it became current"
 
 
 async def test_a_delete_whose_neighbours_are_deleted_meanwhile_succeeds(
