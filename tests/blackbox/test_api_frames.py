@@ -49,7 +49,7 @@ def frames(answer) -> list[bytes]:
 # --- negotiation ---------------------------------------------------------------------
 
 
-@covers("2.17", "7.1.1", "7.1.4", "7.4.8")
+@covers("2.17", "7.1.1", "7.1.4", "7.1.6", "7.4.8")
 @pytest.mark.parametrize(
     ("accept", "form", "content_type"),
     [

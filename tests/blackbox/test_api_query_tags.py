@@ -54,7 +54,7 @@ def refused(tags: Tags, *entries: object, status: int = 400) -> str:
 # --- what can be added ---------------------------------------------------------------
 
 
-@covers("2.25", "11.1.1", "11.1.10", "11.1.12", "11.1.14", "11.2.1", "1.2.6")
+@covers("2.25", "11.1.1", "11.1.4", "11.1.10", "11.1.12", "11.1.14", "11.2.1", "1.2.6")
 def test_a_tag_is_added_by_keyword_or_number_and_normalised(tags):
     answer = tags.post(
         {"Path": "PatientSize", "vr": "ds", "LEVEL": "STUDY"},

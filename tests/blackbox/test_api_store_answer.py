@@ -59,7 +59,7 @@ def roots(api, partitioned, version):
 # --- whole answers -------------------------------------------------------------------
 
 
-@covers("6.4.3", "6.4.4", "6.5.2", "6.5.4", "4.11")
+@covers("6.4.3", "6.4.4", "6.5.1", "6.5.2", "6.5.4", "4.11")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_all_stored_is_200_with_an_item_for_each(api, partitioned, version):
     for client, root in roots(api, partitioned, version):
