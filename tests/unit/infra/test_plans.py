@@ -1,6 +1,5 @@
 """What each plan and network gets: the templates evaluated for every combination."""
 
-import re
 from itertools import product
 
 import pytest
@@ -213,27 +212,3 @@ def test_names_fit_the_services():
     assert len(evaluated("index", **long)["accountName"]) <= 44
     assert len(server(**long)["appName"]) <= 60
     assert server(**long)["appName"].islower()
-
-
-def test_names_are_as_long_as_their_services_take():
-    """With the longest name that the parameter takes.
-
-    Source: Azure naming rules: storage and vault 24, Cosmos DB 44, web app 60,
-    of which the host takes 32 as its id.
-    """
-    name = "A-hospital-of-17-"
-    modules = {
-        ("hostStorage", "accountName"): r"[a-z0-9]{3,24}",
-        ("dataStorage", "accountName"): r"[a-z0-9]{3,24}",
-        ("vault", "vaultName"): r"[a-z][a-z0-9-]{2,23}",
-        ("index", "accountName"): r"[a-z0-9][a-z0-9-]{2,43}",
-        ("app", "appName"): r"[a-z0-9][a-z0-9-]{1,59}",
-        ("app", "planName"): r"[a-z0-9-]{1,60}",
-    }
-    for (module, parameter), pattern in modules.items():
-        given = evaluated(module, name=name)[parameter]
-        assert re.fullmatch(pattern, given), given
-    assert (
-        evaluated("hostStorage")["accountName"]
-        != evaluated("dataStorage")["accountName"]
-    )
