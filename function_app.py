@@ -67,13 +67,9 @@ async def _start() -> Runtime:
     stores = await asyncio.to_thread(connect.connect, settings)
     runtime = startup.build(
         settings,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
-        spool_folder=stores.spool_folder,
         open_sink=partial(connect.export_sink, settings),
     )
     await runtime.partitions.check_switch()

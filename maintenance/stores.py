@@ -39,13 +39,9 @@ async def opened(settings: Settings) -> AsyncIterator[Runtime]:
         raise CannotDo(str(error)) from error
     runtime = startup.build(
         settings,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
-        spool_folder=stores.spool_folder,
     )
     try:
         yield runtime

@@ -20,43 +20,27 @@ from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
 from services.workers import Workers
-from stores.ports import (
-    Blobs,
-    DestinationRefused,
-    Documents,
-    ExportSink,
-    Journal,
-    OpenSink,
-    Secrets,
-)
+from stores.ports import DestinationRefused, ExportSink, OpenSink, Stores
 
 
-def build(  # noqa: PLR0913 - every store and source of a process, by name
+def build(
     settings: Settings,
-    documents: Documents,
-    blobs: Blobs,
+    stores: Stores,
     *,
-    journal: Journal,
-    secrets: Secrets,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-    spool_folder: Path | None,
     open_sink: OpenSink | None = None,
 ) -> Runtime:
     """A runtime on these stores.
 
     Args:
         settings: Of this process.
-        documents: The index.
-        blobs: The instances.
-        journal: Records of operations and errors.
-        secrets: Of operations.
+        stores: All of them.
         now: The time, UTC.
         new_id: Makes 32 hex digits that nobody else gets.
-        spool_folder: Where large parts wait when the blob store may rename them into
-            place; None where it cannot, they wait in the temporary folder then.
         open_sink: Opens the destination of an export; None where there are none.
     """
+    documents = stores.documents
     catalog = Catalog(documents)
     feed = Feed(documents, now)
     tags = TagRegistry(documents)
@@ -66,9 +50,9 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
     runtime = Runtime(
         settings=settings,
         documents=documents,
-        blobs=blobs,
-        journal=journal,
-        secrets=secrets,
+        blobs=stores.blobs,
+        journal=stores.journal,
+        secrets=stores.secrets,
         now=now,
         new_id=new_id,
         watermarks=Watermarks(documents, now),
@@ -78,10 +62,7 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
         commits=StudyCommits(documents, publisher, now, new_id),
         partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
         tags=tags,
-        spool=Spool(
-            spool_folder or Path(tempfile.gettempdir()),
-            movable=spool_folder is not None,
-        ),
+        spool=_spool(stores),
         workers=Workers(),
         metrics=Metrics(),
         open_sink=open_sink or _nowhere,
@@ -100,6 +81,14 @@ def build(  # noqa: PLR0913 - every store and source of a process, by name
 
     publisher.forget_errors = forget_errors
     return runtime
+
+
+def _spool(stores: Stores) -> Spool:
+    """Where large parts wait: where the blob store may rename them, if it can."""
+    folder = stores.spool_folder
+    if folder is None:
+        return Spool(Path(tempfile.gettempdir()), movable=False)
+    return Spool(folder, movable=True)
 
 
 def _nowhere(_destination: Destination) -> ExportSink:

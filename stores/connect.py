@@ -1,13 +1,12 @@
 """Opens the stores that the settings name."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dicomweb.export_destination import Destination, Folder
 from stores.errors import disk_unavailable
-from stores.ports import Blobs, Documents, ExportSink, Journal, Secrets, TokenKeys
+from stores.ports import ExportSink, Secrets, Stores, TokenKeys
 
 INDEX_FOLDER = "index"
 BLOB_FOLDER = "blobs"
@@ -82,29 +81,6 @@ class StoreSettings(Protocol):
     def export_root(self) -> str:
         """Folder below which exports may be written; empty for none."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The stores of one process.
-
-    Attributes:
-        spool_folder: Where files are prepared that `Blobs.put` may rename; None where
-            renaming is of no use.
-    """
-
-    documents: Documents
-    blobs: Blobs
-    journal: Journal
-    secrets: Secrets
-    spool_folder: Path | None = None
-
-    async def close(self) -> None:
-        """Ends connections and threads."""
-        await self.documents.close()
-        await self.blobs.close()
-        await self.journal.close()
-        await self.secrets.close()
 
 
 def connect(settings: StoreSettings) -> Stores:

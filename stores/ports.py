@@ -556,3 +556,29 @@ class TokenKeys(Protocol):
             StoreUnavailable: The issuer does not answer and nothing is known.
         """
         ...
+
+
+# --- all of a process --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of one process.
+
+    Attributes:
+        spool_folder: Where files are prepared that `Blobs.put` may rename; None where
+            renaming is of no use.
+    """
+
+    documents: Documents
+    blobs: Blobs
+    journal: Journal
+    secrets: Secrets
+    spool_folder: Path | None = None
+
+    async def close(self) -> None:
+        """Ends connections and threads."""
+        await self.documents.close()
+        await self.blobs.close()
+        await self.journal.close()
+        await self.secrets.close()

@@ -42,13 +42,9 @@ async def opened(
         )
     runtime = startup.build(
         chosen,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: secrets.token_hex(16),
-        spool_folder=stores.spool_folder,
     )
     try:
         yield runtime

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,19 +57,17 @@ def open_runtime(
         others = json.loads((folder / SETTINGS).read_text())
     settings = Settings(data=folder, durability=durability, **others)
     stores = connect.connect(settings)
-    documents, blobs = stores.documents, stores.blobs
     if faults is not None:
-        documents = FaultyDocuments(documents, faults)
-        blobs = FaultyBlobs(blobs, faults)
+        stores = replace(
+            stores,
+            documents=FaultyDocuments(stores.documents, faults),
+            blobs=FaultyBlobs(stores.blobs, faults),
+        )
     return startup.build(
         settings,
-        documents,
-        blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: secrets.token_hex(16),
-        spool_folder=stores.spool_folder,
     )
 
 

@@ -140,7 +140,8 @@ async def healthy(port: int, *, seconds: float = 20) -> None:
 _MARK = "2.25.1000000000000000{}"
 
 
-def _template(pixels: int) -> bytes:
+def template(**more: Any) -> bytes:
+    """A file without pixels of its own, whose UIDs `with_uids` fills in."""
     return file_of(
         item(
             SpecificCharacterSet="ISO_IR 192",
@@ -152,18 +153,31 @@ def _template(pixels: int) -> bytes:
             Modality="CT",
             PatientName="Load^Test",
             PatientID="LOAD",
-            Rows=100,
-            Columns=pixels // 200,
-            BitsAllocated=16,
-            SamplesPerPixel=1,
-            PhotometricInterpretation="MONOCHROME2",
-            PixelRepresentation=0,
-            PixelData=b"\x5a\xa5" * (pixels // 2),
+            **more,
         )
     )
 
 
-_SMALL, _LARGE = _template(2_000), _template(4_600_000)
+def _image(pixels: int) -> bytes:
+    return template(
+        Rows=100,
+        Columns=pixels // 200,
+        BitsAllocated=16,
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        PixelRepresentation=0,
+        PixelData=b"\x5a\xa5" * (pixels // 2),
+    )
+
+
+def with_uids(content: bytes, study: str, series: str, sop: str) -> bytes:
+    """A template with UIDs of the length of its own."""
+    for place, uid in enumerate((study, series, sop), 1):
+        content = content.replace(_MARK.format(place).encode(), uid.encode())
+    return content
+
+
+_SMALL, _LARGE = _image(2_000), _image(4_600_000)
 
 
 class Uids:
@@ -180,10 +194,7 @@ class Uids:
 
 def load_file(study: str, series: str, sop: str, *, large: bool = False) -> bytes:
     """A file; a large one is spooled to disk by the server."""
-    content = _LARGE if large else _SMALL
-    for place, uid in enumerate((study, series, sop), 1):
-        content = content.replace(_MARK.format(place).encode(), uid.encode())
-    return content
+    return with_uids(_LARGE if large else _SMALL, study, series, sop)
 
 
 def stow_body(files: Iterable[bytes]) -> bytes:

@@ -31,9 +31,9 @@ from blackbox.loads import (
     connected,
     healthy,
     stow_body,
+    template,
+    with_uids,
 )
-from data import file_of, item
-from pydicom.uid import CTImageStorage
 
 COUNT = int(os.environ.get("REINDEX_INSTANCES", "600"))
 STUDIES, VOLATILE, CLIENTS, KILLS = 12, 4, 4, 2
@@ -46,23 +46,11 @@ TAGS = [
     {"path": AGE, "level": "Study"},
 ]
 STUDY, SERIES = "0020000D", "0020000E"
-_MARK = "2.25.1000000000000000{}"
 _NUMBER_MARK, _AGE_MARK, _PROTOCOL_MARK = "000007777777", "777Y", "PROTOCOL777"
-_TEMPLATE = file_of(
-    item(
-        SpecificCharacterSet="ISO_IR 192",
-        SOPClassUID=CTImageStorage,
-        StudyInstanceUID=_MARK.format(1),
-        SeriesInstanceUID=_MARK.format(2),
-        SOPInstanceUID=_MARK.format(3),
-        StudyDate="20240229",
-        Modality="CT",
-        PatientName="Load^Test",
-        PatientID="LOAD",
-        PatientAge=_AGE_MARK,
-        ProtocolName=_PROTOCOL_MARK,
-        AcquisitionNumber=_NUMBER_MARK,
-    )
+_TEMPLATE = template(
+    PatientAge=_AGE_MARK,
+    ProtocolName=_PROTOCOL_MARK,
+    AcquisitionNumber=_NUMBER_MARK,
 )
 
 
@@ -89,9 +77,7 @@ class Sent:
         return f"/v2/studies/{self.study}/series/{self.series}/instances/{self.sop}"
 
     def file(self) -> bytes:
-        content = _TEMPLATE
-        for place, uid in enumerate((self.study, self.series, self.sop), 1):
-            content = content.replace(_MARK.format(place).encode(), uid.encode())
+        content = with_uids(_TEMPLATE, self.study, self.series, self.sop)
         if self.number is not None:
             number = f"{self.number:012d}"
         else:

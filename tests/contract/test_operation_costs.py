@@ -77,13 +77,9 @@ async def timer_process(site: Site, folder: Path) -> AsyncIterator[Runtime]:
     stores = connect.connect(settings)
     runtime = startup.build(
         settings,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
-        spool_folder=None,
     )
     yield runtime
     await runtime.close()

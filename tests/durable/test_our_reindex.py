@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import azure.durable_functions as df
 import pytest
 from data import instance
-from durable.harness import Host, hosting
+from durable.ours import running
 from scenarios import open_runtime
 
 from dicomweb.errors import StoreUnavailable
@@ -19,8 +17,8 @@ from dicomweb.query import Resource, parse
 from dicomweb.query_tags import Level, TagStatus
 from dicomweb.tag_requests import NewTag
 from functions.operations import resume_reindex
-from orchestrations import registry, retries
 from orchestrations import reindex as reindex_orchestration
+from orchestrations import retries
 from services import operations, query_tags, reindex_operation, search, store
 from services.operations import OperationStatus
 from services.runtime import Runtime
@@ -30,19 +28,6 @@ NUMBER = NewTag("00200013", "IS", Level.INSTANCE)
 ID = "0123456789abcdef0123456789abcdef"
 BEGUN = "2026-01-01T00:00:00+00:00"
 COUNT = 60
-
-
-@asynccontextmanager
-async def running(runtime: Runtime, folder: Path) -> AsyncIterator[Host]:
-    """The product's orchestrations on these stores."""
-
-    async def resolve() -> Runtime:
-        return runtime
-
-    app = df.DFApp()
-    app.register_functions(registry.blueprint(resolve))
-    async with hosting(app, folder) as host:
-        yield host
 
 
 @pytest.fixture

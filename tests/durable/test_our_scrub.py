@@ -2,16 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import azure.durable_functions as df
 import pytest
 from archive import Archive, later, names, opened, small
-from durable.harness import Host, hosting
+from durable.ours import running
 
 from functions import timers
-from orchestrations import registry
 from services import operations, scrub, scrub_operation
 from services.operations import OperationStatus, OperationType
 from services.runtime import Runtime
@@ -19,19 +16,6 @@ from services.scrub_operation import Options
 
 ID = "0123456789abcdef0123456789abcdef"
 COUNT = 60
-
-
-@asynccontextmanager
-async def running(runtime: Runtime, folder: Path) -> AsyncIterator[Host]:
-    """The product's orchestrations on these stores."""
-
-    async def resolve() -> Runtime:
-        return runtime
-
-    app = df.DFApp()
-    app.register_functions(registry.blueprint(resolve))
-    async with hosting(app, folder) as host:
-        yield host
 
 
 @pytest.fixture

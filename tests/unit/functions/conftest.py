@@ -66,13 +66,9 @@ async def running(
     stores = connect(configured)
     runtime = startup.build(
         configured,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: uuid4().hex,
-        spool_folder=stores.spool_folder,
     )
 
     async def resolve() -> Runtime:

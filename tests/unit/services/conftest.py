@@ -18,13 +18,9 @@ def open_runtime(folder: Path, **settings: object) -> Runtime:
     stores = connect.connect(chosen)
     return startup.build(
         chosen,
-        stores.documents,
-        stores.blobs,
-        journal=stores.journal,
-        secrets=stores.secrets,
+        stores,
         now=lambda: datetime.now(UTC),
         new_id=lambda: secrets.token_hex(16),
-        spool_folder=stores.spool_folder,
     )
 
 
