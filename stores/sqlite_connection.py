@@ -92,8 +92,10 @@ class WriterLock:
         if not _locked_at_once(self._place):
             yield False
             return
-        free = _locked_at_once(self._door)
-        fcntl.flock(self._place, fcntl.LOCK_UN)
+        try:
+            free = _locked_at_once(self._door)
+        finally:
+            fcntl.flock(self._place, fcntl.LOCK_UN)
         try:
             yield free
         finally:

@@ -16,12 +16,12 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stores.errors import index_unavailable
+from stores.errors import disk_unavailable, index_unavailable
 from stores.ports import BatchResult
 from stores.sqlite_batch import Batch, apply, purge_expired
 from stores.sqlite_connection import (
@@ -95,22 +95,24 @@ class Writer:
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commits what this turn of the loop submitted, here or in the thread."""
         jobs = self._turns.pop(loop)
-        if len(jobs) <= MAX_BATCHES_ON_THE_SPOT and self._commit_now(jobs):
-            _settle(jobs)
-            self._checkpointer.look()
-            return
+        if len(jobs) <= MAX_BATCHES_ON_THE_SPOT:
+            with _told(jobs):
+                self._commit_now(jobs)
+            if jobs[0].outcome is not None:
+                _settle(jobs)
+                self._checkpointer.look()
+                return
         for job in jobs:
             self._jobs.put(job)
 
-    def _commit_now(self, jobs: Sequence[_Job]) -> bool:
-        """Whether nobody else was writing, so that the jobs are done."""
+    def _commit_now(self, jobs: Sequence[_Job]) -> None:
+        """Commits the jobs if nobody else is writing."""
         if not self._in_use.acquire(blocking=False):
-            return False
+            return
         try:
             with self._lock.held_if_free() as free:
                 if free:
                     self._commit_each(jobs)
-                return free
         finally:
             self._in_use.release()
 
@@ -137,7 +139,7 @@ class Writer:
             ended = None in waiting
             jobs = [job for job in waiting if job is not None]
             if jobs:
-                with self._in_use, self._lock.held():
+                with _told(jobs), self._in_use, self._lock.held():
                     self._commit_each(jobs)
                 _deliver(jobs)
                 self._checkpointer.look()
@@ -180,6 +182,20 @@ class Writer:
         self._next_purge = now_seconds + PURGE_INTERVAL_SECONDS
         for layout in LAYOUTS.values():
             purge_expired(self._connection, layout, now_seconds)
+
+
+@contextmanager
+def _told(jobs: Sequence[_Job]) -> Iterator[None]:
+    """Those who wait hear of a lock that fails, and the thread goes on.
+
+    Where the lock fails as it is released the jobs have their outcome already.
+    """
+    try:
+        yield
+    except OSError as error:
+        logger.exception("The lock of the index failed")
+        for job in jobs:
+            job.outcome = job.outcome or disk_unavailable(error)
 
 
 def _deliver(jobs: Sequence[_Job]) -> None:

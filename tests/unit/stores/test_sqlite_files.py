@@ -1,6 +1,7 @@
 """The SQLite index as a file: starts, failures of the disk, crashes, processes."""
 
 import asyncio
+import fcntl
 import json
 import os
 import random
@@ -131,6 +132,34 @@ async def test_one_bad_batch_does_not_harm_those_that_share_its_transaction(
     assert isinstance(outcomes[1], ValueError)
     page = await documents.query(DICOM, Query(None), partition_key="p", limit=10)
     assert [document["id"] for document in page.documents] == ["a", "b"]
+    await documents.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 20])
+async def test_a_lock_that_fails_is_told_and_writing_goes_on_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """On the spot and in the thread of the writer, which nobody would start again."""
+    documents = SqliteDocuments(tmp_path)
+
+    def failing(_file: int, _operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    results = await asyncio.wait_for(
+        asyncio.gather(
+            *(
+                documents.batch(DICOM, "p", [Create({"id": f"i{n}"})])
+                for n in range(at_once)
+            ),
+            return_exceptions=True,
+        ),
+        10,
+    )
+    assert {type(result) for result in results} == {StoreUnavailable}
+    monkeypatch.undo()
+    for n in range(at_once):
+        await documents.batch(DICOM, "p", [Create({"id": f"i{n}"})])
     await documents.close()
 
 
