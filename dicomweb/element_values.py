@@ -185,9 +185,9 @@ def _whole(number: Any) -> Any:
 
 
 def _integers(value: Raw) -> list[Any] | None:
-    text = value.decode("latin-1").strip(" \0")
-    if text.isdecimal() and len(text) < 19 and text.isascii():
-        return [int(text)]
+    digits = value.strip(b" \0")
+    if digits.isdigit() and len(digits) < 19:
+        return [int(digits)]
     values = _decimals(value)
     if values is None:
         return None
