@@ -21,7 +21,11 @@ STORE_HEADERS = {
     f" boundary={BOUNDARY.decode()}",
     "Accept": "application/dicom+json",
 }
-JSON_HEADERS = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip, deflate"}
+JSON_HEADERS = {
+    "Accept": "application/dicom+json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "Mozilla/5.0 (as a viewer in a browser)",
+}
 
 
 @dataclass(frozen=True)

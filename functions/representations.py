@@ -18,6 +18,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from dicomweb import multipart
+from dicomweb.dataset_json import as_gzip
 from dicomweb.media_types import DICOM_JSON
 from functions.call import Call
 
@@ -88,18 +89,35 @@ async def deflated_response(
 ) -> Response:
     """DICOM JSON that is there as a zlib stream already.
 
-    A client that does not take `deflate` gets it recompressed, or inflated.
+    A client that does not take `deflate`, or may not be able to read it, gets it as
+    `gzip` or inflated.
     """
-    fields = {"Vary": "Accept-Encoding", **headers}
-    coding = preferred_coding(call, ("deflate", "gzip"))
+    fields = {"Vary": "Accept-Encoding, User-Agent", **headers}
+    coding = preferred_coding(call, _codings(call))
     body = deflated
-    if coding != "deflate":
-        body = await call.runtime.workers.run(0, zlib.decompress, deflated)
     if coding == "gzip":
-        body = await compressed(call, body, coding)
+        body = await call.runtime.workers.run(0, as_gzip, deflated)
+    elif coding is None:
+        body = await call.runtime.workers.run(0, zlib.decompress, deflated)
     if coding is not None:
         fields["Content-Encoding"] = coding
     return Response(body, 200, fields, DICOM_JSON)
+
+
+# .NET before version 6 takes `deflate` for data without the zlib frame and fails on
+# RFC 1950; it says nothing of itself, and what programs say is up to them.
+_READS_ZLIB = re.compile(
+    r"Mozilla/(?!.*PowerShell)|python-requests/|python-httpx/|Python/.* aiohttp/|curl/"
+    r"|node$|undici$|axios/|PostmanRuntime/"
+)
+
+
+def _codings(call: Call) -> tuple[str, str]:
+    """What is sent, the first of equals first: `deflate` costs nothing."""
+    agent = call.request.headers.get("user-agent", "")
+    if _READS_ZLIB.match(agent):
+        return "deflate", "gzip"
+    return "gzip", "deflate"
 
 
 def preferred_coding(call: Call, offers: Sequence[str]) -> str | None:

@@ -127,7 +127,7 @@ async def retrieve_metadata(call: Call) -> Response:
     scope = scope_of(call)
     answer = await retrieve.metadata(call.runtime, scope, original=wants_original(call))
     if is_unmodified(call, answer.etag):
-        return not_modified({"Vary": f"Accept-Encoding, {ORIGINAL_HEADER}"})
+        return not_modified({"Vary": f"Accept-Encoding, User-Agent, {ORIGINAL_HEADER}"})
     call.usage.instances_retrieved += len(answer.documents)
     documents = await retrieve.filled(call.runtime, scope.pk, answer.documents)
     deflated = retrieve.metadata_array(documents, call.base_url)

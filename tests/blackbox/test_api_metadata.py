@@ -66,6 +66,31 @@ def test_they_are_the_same_in_every_content_coding(place, stored, coding):
     assert packed.headers.get("content-encoding") == expected
 
 
+@covers("7.5.1", "D5.4")
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (None, "gzip"),
+        ("MyPacs/1.0", "gzip"),
+        ("Mozilla/5.0 (Windows NT 10.0; en-US) PowerShell/7.0.3", "gzip"),
+        ("Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0", "deflate"),
+        ("python-requests/2.34.0", "deflate"),
+        ("curl/8.14.1", "deflate"),
+        ("node", "deflate"),
+    ],
+)
+def test_deflate_goes_to_clients_that_are_known_to_read_it(
+    place, stored, agent, expected
+):
+    """.NET before version 6 takes it for data without the frame of zlib."""
+    path = f"{stored.path}/metadata"
+    plain = place.read(path)
+    more = {} if agent is None else {"user_agent": agent}
+    packed = place.read(path, accept_encoding="gzip, deflate, br", **more)
+    assert packed.headers["content-encoding"] == expected
+    assert packed.json() == plain.json()
+
+
 @covers("7.5.2")
 def test_the_etag_is_watermark_and_count(place):
     one = made()

@@ -508,7 +508,7 @@ def test_answers_name_the_headers_that_they_depend_on(place, compressed):
         (
             f"{one}/metadata",
             DICOM_JSON,
-            {"accept-encoding", "msdicom-request-original"},
+            {"accept-encoding", "user-agent", "msdicom-request-original"},
         ),
     ):
         answer = place.read(path, accept)

@@ -1,10 +1,12 @@
 """Joined metadata against plain JSON, for any instances and any base URL."""
 
+import gzip
 import json
 import zlib
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +136,20 @@ def test_any_zlib_reader_reads_the_stream_bit_by_bit() -> None:
         read += inflater.decompress(bytes((byte,)))
     assert inflater.eof
     assert json.loads(read) == with_base([elements] * 3, BASE)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 400])
+def test_the_stream_can_be_had_as_gzip(count: int) -> None:
+    noise = "".join(chr(0x4E00 + n * n % 20_000) for n in range(500))
+    elements = {
+        "00081030": {"vr": "LO", "Value": [noise]},
+        "7FE00010": {"vr": "OW", "BulkDataURI": "7FE00010"},
+    }
+    kept = dataset_json.encode(elements, RESOURCE)
+    stream = b"".join(dataset_json.deflate_array([kept] * count, BASE))
+    packed = dataset_json.as_gzip(stream)
+    assert gzip.decompress(packed) == zlib.decompress(stream)
+    assert len(packed) == len(stream) + 12
 
 
 def test_the_base_is_written_once_per_instance_and_padded_to_a_fixed_length() -> None:
