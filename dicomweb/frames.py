@@ -14,6 +14,8 @@ from mmap import mmap
 from struct import Struct
 from typing import Any
 
+from dicomweb import transfer_syntaxes
+
 Buffer = bytes | bytearray | memoryview | mmap
 Range = tuple[int, int]
 
@@ -26,17 +28,6 @@ _SEQUENCE_DELIMITATION = 0xE0DDFFFE
 _HEADER = Struct("<II")
 _END_OF_IMAGE = b"\xff\xd9"
 _END_OF_IMAGE_WINDOW = 10  # fillers and padding may follow the marker
-
-_UNCOMPRESSED = frozenset(
-    (
-        "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-    )
-)
-_RLE_LOSSLESS = "1.2.840.10008.1.2.5"
-_VIDEO_PREFIX = "1.2.840.10008.1.2.4.10"  # .100 to .108: MPEG2, MPEG-4, HEVC
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +234,7 @@ def build(  # noqa: PLR0913 - one for each attribute that decides the layout
         end = min(end, pixel_data.offset + pixel_data.length)
     if number_of_frames < 1 or not 0 <= pixel_data.offset < end:
         return None
-    if transfer_syntax_uid in _UNCOMPRESSED:
+    if transfer_syntax_uid in transfer_syntaxes.UNCOMPRESSED:
         encapsulated = False
     else:
         encapsulated = pixel_data.length is None or _is_item(
@@ -311,9 +302,13 @@ def _encapsulated(
     fragments = _walk(items)
     if fragments is None:
         return None
-    if transfer_syntax_uid.startswith(_VIDEO_PREFIX):
+    if transfer_syntaxes.is_video(transfer_syntax_uid):
         number_of_frames = 1
-    starts = _starts(fragments, number_of_frames, transfer_syntax_uid != _RLE_LOSSLESS)
+    starts = _starts(
+        fragments,
+        number_of_frames,
+        transfer_syntax_uid != transfer_syntaxes.RLE_LOSSLESS,
+    )
     return None if starts is None else _grouped(fragments, starts)
 
 

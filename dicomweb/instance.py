@@ -28,6 +28,7 @@ from dicomweb.identifiers import is_valid_uid
 from dicomweb.query_tags import QueryTag
 from dicomweb.scan import BulkElement, Json, Scan
 from dicomweb.store_response import FailureReason, Refused, WarningReason
+from dicomweb.transfer_syntaxes import IMPLICIT_LITTLE_ENDIAN
 
 PIXEL_DATA = ("7FE00010", "7FE00008", "7FE00009")
 """Pixel Data, Float Pixel Data, Double Float Pixel Data: a file has at most one."""
@@ -177,7 +178,7 @@ def _integer(elements: Mapping[str, Json], tag: str, default: int) -> int:
 
 
 def _warning_reason(found: Scan, findings: validation.Findings) -> WarningReason | None:
-    if found.transfer_syntax_uid == part10.IMPLICIT_LITTLE_ENDIAN:
+    if found.transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN:
         return WarningReason.IMPLICIT_VR
     return WarningReason.VALIDATION if findings.warnings else None
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from dicomweb.errors import InvalidRequest, NotAcceptable, quoted
+from dicomweb.transfer_syntaxes import EXPLICIT_LITTLE_ENDIAN, JPEG_2000_LOSSLESS
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
@@ -23,8 +24,6 @@ JPEG: Final = "image/jpeg"
 PNG: Final = "image/png"
 MULTIPART_RELATED = "multipart/related"
 
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
 AS_STORED = "*"
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a word of the grammar
@@ -180,10 +179,10 @@ class _Offer:
     bare: _Bare
 
 
-_FILES = (EXPLICIT_VR_LITTLE_ENDIAN, JPEG_2000_LOSSLESS, AS_STORED)
-_ANY_FILES = (AS_STORED, EXPLICIT_VR_LITTLE_ENDIAN, JPEG_2000_LOSSLESS)
-_RAW = (EXPLICIT_VR_LITTLE_ENDIAN, AS_STORED)
-_ANY_RAW = (AS_STORED, EXPLICIT_VR_LITTLE_ENDIAN)
+_FILES = (EXPLICIT_LITTLE_ENDIAN, JPEG_2000_LOSSLESS, AS_STORED)
+_ANY_FILES = (AS_STORED, EXPLICIT_LITTLE_ENDIAN, JPEG_2000_LOSSLESS)
+_RAW = (EXPLICIT_LITTLE_ENDIAN, AS_STORED)
+_ANY_RAW = (AS_STORED, EXPLICIT_LITTLE_ENDIAN)
 _JPEG_2000 = (JPEG_2000_LOSSLESS,)
 
 

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 from dicomweb.errors import MalformedInstance
 from dicomweb.identifiers import is_valid_uid
+from dicomweb.transfer_syntaxes import (
+    DEFLATED_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+)
 
 MAX_INFLATED_BYTES = 128 * 1024 * 1024
 """Of a file in the deflated transfer syntax once inflated."""
 MAX_COMMAND_ELEMENTS = 64
 """Elements of group 0000 that are stepped over; no message has half as many."""
-
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 LONG_VRS = {
     vr.encode(): vr

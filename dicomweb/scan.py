@@ -24,8 +24,6 @@ from dicomweb.element_values import (
 )
 from dicomweb.errors import MalformedInstance
 from dicomweb.part10 import (
-    EXPLICIT_BIG_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
     LONG_VRS,
     Buffer,
     Part10,
@@ -33,6 +31,7 @@ from dicomweb.part10 import (
     has_vr,
     open_file,
 )
+from dicomweb.transfer_syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 MAX_DEPTH = 64
 """Sequences within sequences; System.Text.Json and others stop at the same depth."""

@@ -18,12 +18,8 @@ from dicomweb.element_values import readers
 from dicomweb.errors import InvalidRequest, MalformedInstance
 from dicomweb.identifiers import check_uid
 from dicomweb.matching import name_text
-from dicomweb.part10 import (
-    EXPLICIT_BIG_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
-    has_vr,
-    open_file,
-)
+from dicomweb.part10 import has_vr, open_file
+from dicomweb.transfer_syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 MAX_STUDIES = 1000
 IMPLEMENTATION_CLASS_UID = "1.3.6.1.4.1.311.129"

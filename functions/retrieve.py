@@ -21,6 +21,7 @@ from dicomweb.media_types import (
     parse_image_quality,
 )
 from dicomweb.parameters import first_values
+from dicomweb.transfer_syntaxes import EXPLICIT_BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN
 from functions.call import Call, Handler
 from functions.representations import (
     Chunks,
@@ -34,8 +35,7 @@ from functions.representations import (
 )
 from functions.studies import scope_of
 from services import bulk_data, retrieve
-from services.bulk_data import EXPLICIT_VR_BIG_ENDIAN
-from services.retrieve import EXPLICIT_VR_LITTLE_ENDIAN, FrameData, StoredFile
+from services.retrieve import FrameData, StoredFile
 
 ORIGINAL_HEADER = "msdicom-request-original"
 
@@ -206,7 +206,7 @@ async def retrieve_bulk_data(call: Call) -> Response:
     Source: PS3.18 10.4.1.1.5.
     """
     representation = Representation(
-        OCTET_STREAM, EXPLICIT_VR_LITTLE_ENDIAN, multipart=False
+        OCTET_STREAM, EXPLICIT_LITTLE_ENDIAN, multipart=False
     )
     if call.accept is not None:
         representation = negotiate(Retrieval.BULK_DATA, call.accept)
@@ -215,8 +215,8 @@ async def retrieve_bulk_data(call: Call) -> Response:
     bulk = await bulk_data.find(call.runtime, scope_of(call), path, syntax)
     read = partial(bulk_data.read, call.runtime, bulk)
     media_type = OCTET_STREAM
-    if syntax == "*" and bulk.file.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN:
-        media_type += f"; transfer-syntax={EXPLICIT_VR_BIG_ENDIAN}"
+    if syntax == "*" and bulk.file.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN:
+        media_type += f"; transfer-syntax={EXPLICIT_BIG_ENDIAN}"
     if representation.multipart:
         part = Part(media_type, bulk.size_bytes, partial(read, 0, bulk.size_bytes))
         return await multipart_response(call, OCTET_STREAM, [part])

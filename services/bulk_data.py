@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dicomweb import transcoding
 from dicomweb.errors import NotFound
+from dicomweb.transfer_syntaxes import EXPLICIT_BIG_ENDIAN
 from services import documents as doc
 from services.retrieve import (
     AS_STORED,
@@ -26,7 +27,6 @@ from services.retrieve import (
 from services.runtime import Runtime
 from stores.ports import Document
 
-EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _PIXEL_DATA, _BITS_ALLOCATED = "7FE00010", "00280100"
 
 
@@ -70,7 +70,7 @@ async def find(
             file = file_of(scope.pk, document)
             etag = f"{file.watermark}-{bulk.path.replace('/', '.')}"
             words = 1
-            is_big = file.transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
+            is_big = file.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
             if is_big and transfer_syntax != AS_STORED:
                 words = _word_bytes(document, bulk.path, bulk.vr)
                 etag += "-little"

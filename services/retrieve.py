@@ -21,6 +21,11 @@ from dicomweb.errors import (
 )
 from dicomweb.frames import FrameIndex
 from dicomweb.identifiers import Partition, uid_key
+from dicomweb.transfer_syntaxes import (
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    LITTLE_ENDIAN,
+)
 from services import documents as doc
 from services.runtime import Runtime
 from services.workers import ALONE
@@ -38,7 +43,6 @@ from stores.ports import (
 )
 
 AS_STORED = "*"
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PAGE = 5000
 _TRIES = 20
 _CHECKED_AT_ONCE = 50
@@ -468,8 +472,8 @@ async def frames(
     await pixel.open()
     if _same_frames(source, target):
         return FrameData(
-            transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN
-            if source in _LITTLE_ENDIAN
+            transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
+            if source in LITTLE_ENDIAN
             else source,
             frames=pixel.read_all(frame_numbers),
             etag=f"{document['w']}-{frame_numbers[0]}",
@@ -490,14 +494,9 @@ async def frames(
     )
 
 
-_LITTLE_ENDIAN = frozenset(
-    {EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"}
-)
-
-
 def _same_frames(source: str, target: str) -> bool:
     """Whether a frame is the same bytes in both transfer syntaxes."""
-    return source == target or (source in _LITTLE_ENDIAN and target in _LITTLE_ENDIAN)
+    return source == target or (source in LITTLE_ENDIAN and target in LITTLE_ENDIAN)
 
 
 class _FrameReader:
@@ -596,7 +595,7 @@ class _FrameReader:
 
     async def tables(self, uris: Iterable[str]) -> dict[str, bytes]:
         """Values of lookup tables, words in little endian, by their BulkDataURI."""
-        words = 2 if self._document["ts"] == part10.EXPLICIT_BIG_ENDIAN else 1
+        words = 2 if self._document["ts"] == EXPLICIT_BIG_ENDIAN else 1
         return {
             uri: transcoding.reversed_words(
                 await self.bulk_value(uri.rpartition("/bulkdata/")[2]), words
