@@ -76,12 +76,16 @@ def wait_until_healthy(url: str, process: int, cert: Path | None = None) -> bool
 
 
 def is_alive(process: int) -> bool:
-    """Whether the process still runs."""
+    """Whether the process still runs; one that ended and was not asked for does not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:  # gone just now, or not Linux
+        return not Path("/proc/self/stat").exists()
+    return state != "Z"
 
 
 def say_viewer(folder: Path, url: str, process: int) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -58,6 +60,15 @@ def test_a_server_that_cannot_be_used_is_named(
 )
 def test_a_listening_address_becomes_one_that_a_client_can_use(host, reached):
     assert ready.reachable(host) == reached
+
+
+def test_a_process_that_ended_is_not_alive_before_its_parent_asks_either():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert ready.is_alive(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not ready.is_alive(process.pid)
+    assert not ready.is_alive(process.pid)
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://host/v2", "http:///v2"])
