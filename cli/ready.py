@@ -14,6 +14,8 @@ from cli import sample, viewer
 from cli.client import Server
 
 POLL_SECONDS = 0.05
+UNHEALTHY_POLL_SECONDS = 2.0
+LONGEST_ANSWER = 300
 PATIENCE_SECONDS = 120
 STOP_SECONDS = 1  # that a server needs to end
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound, asked
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             with Server(f"{url}/v2", cert=cert) as server:
                 print(f"dev: {sample.load(server, record)}", flush=True)
         except OSError as error:
-            print(f"dev: The samples were not loaded: {error}", file=sys.stderr)
+            complain(f"The samples were not loaded: {error}")
     say_viewer(arguments.viewer, url, arguments.server)
     return 0
 
@@ -59,20 +61,34 @@ def reachable(host: str) -> str:
 
 
 def wait_until_healthy(url: str, process: int, cert: Path | None = None) -> bool:
-    """True once the server answers 200; False when it ended or takes too long."""
+    """True once the server answers 200; False when it ended or takes too long.
+
+    What else it answers is said, once, and it is then asked less often.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
+    pause, said = POLL_SECONDS, b""
     with Server(url, timeout_seconds=10, cert=cert) as server:
-        while is_alive(process):
+        while is_alive(process) and time.monotonic() < deadline:
             try:
-                if server.request("GET", "/health/check").status == 200:
-                    return True
+                answer = server.request("GET", "/health/check")
             except OSError:  # it does not listen yet
-                pass
-            if time.monotonic() > deadline:
-                print(f"dev: {url} is not healthy yet", file=sys.stderr)
-                return False
-            time.sleep(POLL_SECONDS)
+                time.sleep(pause)
+                continue
+            if answer.status == 200:
+                return True
+            if answer.body != said:
+                pause, said = UNHEALTHY_POLL_SECONDS, answer.body
+                text = said.decode(errors="replace")[:LONGEST_ANSWER]
+                complain(f"Not ready yet: {url}/health/check answers {text}")
+            time.sleep(pause)
+    if is_alive(process):
+        complain(f"{url} is still not healthy; nothing more is done for it")
     return False
+
+
+def complain(text: str) -> None:
+    """Says something that went wrong."""
+    print(f"dev: {text}", file=sys.stderr, flush=True)
 
 
 def is_alive(process: int) -> bool:
@@ -100,6 +116,6 @@ def say_viewer(folder: Path, url: str, process: int) -> None:
         if not is_alive(process):
             return
         what = "The viewer stays an older one" if folder.exists() else "No viewer"
-        print(f"dev: {what}: {error}", file=sys.stderr, flush=True)
+        complain(f"{what}: {error}")
     if folder.exists():
         print(f"dev: Viewer: {url}/viewer/", flush=True)

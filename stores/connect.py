@@ -1,5 +1,6 @@
 """Opens the stores that the settings name."""
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -7,6 +8,8 @@ from typing import Protocol
 from dicomweb.export_destination import Destination, Folder
 from stores.errors import disk_unavailable
 from stores.ports import ExportSink, Secrets, Stores, TokenKeys
+
+logger = logging.getLogger(__name__)
 
 INDEX_FOLDER = "index"
 BLOB_FOLDER = "blobs"
@@ -123,6 +126,8 @@ def _embedded(settings: StoreSettings) -> Stores:
             opened.callback(journal.close_now)
             blobs = DirectoryBlobs(data / BLOB_FOLDER, survives_power_loss=survives)
         except OSError as error:
+            # The answer names no paths; whoever runs the server needs them.
+            logger.error("The data folder cannot be used: %s", error)  # noqa: TRY400
             raise disk_unavailable(error) from error
         opened.pop_all()
     secrets = FileSecrets(data / SECRETS_FOLDER)

@@ -1,6 +1,8 @@
 import json
 import os
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -60,6 +62,36 @@ def test_a_server_that_cannot_be_used_is_named(
 )
 def test_a_listening_address_becomes_one_that_a_client_can_use(host, reached):
     assert ready.reachable(host) == reached
+
+
+class Sick(BaseHTTPRequestHandler):
+    """Answers 503 at first, as a server does whose disk fails, then 200."""
+
+    asked = 0
+
+    def do_GET(self):
+        Sick.asked += 1
+        self.send_response(503 if Sick.asked < 4 else 200)
+        self.end_headers()
+        self.wfile.write(b"The disk failed" if Sick.asked < 4 else b"{}")
+
+    def log_message(self, *_words):
+        pass
+
+
+def test_a_server_that_is_not_healthy_is_asked_in_peace_and_told_of_once(
+    monkeypatch, capsys, socket_enabled
+):
+    pauses = []
+    monkeypatch.setattr(ready.time, "sleep", pauses.append)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sick) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert ready.wait_until_healthy(url, os.getpid())
+        server.shutdown()
+    assert pauses == [ready.UNHEALTHY_POLL_SECONDS] * 3
+    said = capsys.readouterr().err
+    assert said == f"dev: Not ready yet: {url}/health/check answers The disk failed\n"
 
 
 def test_a_process_that_ended_is_not_alive_before_its_parent_asks_either():

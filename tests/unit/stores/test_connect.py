@@ -77,3 +77,13 @@ async def test_a_start_that_fails_is_a_503_and_leaves_nothing_open(
         with pytest.raises(StoreUnavailable):
             connect(settings)
     assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+def test_the_log_names_the_path_that_failed_and_the_answer_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "index").write_text("no folder")
+    with pytest.raises(StoreUnavailable) as refused:
+        connect(Chosen(tmp_path))
+    assert str(tmp_path) not in str(refused.value)
+    assert f"'{tmp_path / 'index'}" in caplog.text
