@@ -233,7 +233,9 @@ async def content_response(call: Call, content: Content) -> Response:
 
 
 _MAX_DIGITS = 18
-_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)\s*", re.IGNORECASE)
+_RANGE = re.compile(
+    r"\s*bytes\s*=\s*(?:([0-9]+)\s*)?-\s*(?:([0-9]+)\s*)?", re.IGNORECASE
+)
 
 
 def _wanted_range(call: Call, etag: str, size: int) -> tuple[int, int] | str | None:
@@ -249,7 +251,7 @@ def _wanted_range(call: Call, etag: str, size: int) -> tuple[int, int] | str | N
     match = _RANGE.fullmatch(call.request.headers.get("range", ""))
     if match is None or (condition is not None and condition.strip() != etag):
         return None
-    start, end = match.groups()
+    start, end = match.groups(default="")
     if not start and not end:
         return None
     if not start:
