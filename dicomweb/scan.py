@@ -160,18 +160,28 @@ def _shown(
 ) -> tuple[BulkElement, ...]:
     """What the JSON refers to: of elements that come twice the last counts."""
     last = {element.path: element for element in bulk}
-    return tuple(element for path, element in last.items() if _refers(elements, path))
+    items = _Items({"": elements})
+    return tuple(element for path, element in last.items() if items.refer_to(path))
 
 
-def _refers(elements: dict[str, Json], path: str) -> bool:
-    *outer, tag = path.split("/")
-    for sequence, item in zip(outer[::2], outer[1::2], strict=True):
-        holder = elements.get(sequence, {})
-        items = holder.get("Value", ()) if holder.get("vr") == "SQ" else ()
-        if int(item) >= len(items):
-            return False
-        elements = items[int(item)]
-    return "BulkDataURI" in elements.get(tag, ())
+class _Items(dict[str, dict[str, Json]]):
+    """Items of sequences by their path, each found by way of the one that holds it.
+
+    One that is not there, as another element took the place of its sequence, is empty.
+    """
+
+    def refer_to(self, path: str) -> bool:
+        """Whether the element at the path is still one of bulk data."""
+        item, _, tag = path.rpartition("/")
+        return "BulkDataURI" in self[item].get(tag, ())
+
+    def __missing__(self, path: str) -> dict[str, Json]:
+        *outer, sequence, number = path.rsplit("/", 2)
+        element = self["".join(outer)].get(sequence, {})
+        items = element.get("Value", ()) if element.get("vr") == "SQ" else ()
+        item = items[int(number)] if int(number) < len(items) else {}
+        self[path] = item
+        return item
 
 
 class _Keys(dict[int, str]):
