@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dicomweb.errors import DicomwebError
+from dicomweb.errors import DicomwebError, StoreUnavailable
 from dicomweb.query_tags import QueryTag
 from services import documents as doc
 from services import event_parts
@@ -39,6 +39,8 @@ HEAL_AGE_SECONDS = 10.0
 FINISH_DELAY_SECONDS = 0.25
 CLEANUP_BUCKETS = 16
 INDEX_AGAIN = 40
+MOST_FAILURES = 3
+"""After so many studies for which the stores did not answer they are to blame."""
 _REMEMBERED = 10_000
 _PAGE = 200
 _ANY_REVISION = 2**53
@@ -304,6 +306,9 @@ class Publisher:
 
         Returns:
             How many studies were healed.
+
+        Raises:
+            StoreUnavailable: Several could not be; a repetition goes on.
         """
         if minimum_age_seconds is None:
             minimum_age_seconds = HEAL_AGE_SECONDS if self._has_healed else -1.0
@@ -312,20 +317,34 @@ class Publisher:
         query = Query(
             Range(("pending",), high=high), (Order(("pending",)),), fields=("pk",)
         )
-        healed: set[str] = set()
+        tried: dict[str, Exception | None] = {}
         after = None
         while True:
             page = await self._documents.query(
                 containers.DICOM, query, limit=_PAGE, after=after
             )
             for pk in dict.fromkeys(row["pk"] for row in page.documents):
-                if pk not in healed and pk not in self._tails:
-                    healed.add(pk)
-                    await self._heal_study(pk)
+                if pk not in tried and pk not in self._tails:
+                    tried[pk] = await self._failure_to_heal(pk)
+            errors = list(tried.values())
+            if sum(isinstance(each, DicomwebError) for each in errors) >= MOST_FAILURES:
+                raise StoreUnavailable("Many studies cannot be published now.")
             if page.after is None:
                 self._has_healed = True
-                return len(healed)
+                return errors.count(None)
             after = page.after
+
+    async def _failure_to_heal(self, pk: str) -> Exception | None:
+        """None when it went well; a study that cannot be healed holds up no other."""
+        try:
+            await self._heal_study(pk)
+        except DicomwebError as error:
+            logger.warning("%s could not be healed: %s", pk, error)
+            return error
+        except Exception as error:
+            logger.exception("%s could not be healed", pk)
+            return error
+        return None
 
     async def _heal_study(self, pk: str) -> None:
         study = await self._documents.read(containers.DICOM, pk, doc.STUDY)

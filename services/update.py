@@ -568,7 +568,9 @@ async def abandon(job: Job) -> None:
         study["withdrawn"] = job.id
         return []
 
-    if not await _commit(job, withdraw):
+    await _commit(job, withdraw)
+    study = await job.runtime.documents.read(containers.DICOM, job.pk, doc.STUDY)
+    if study is None or study.get("flipped") == job.id:
         return
     after: str | None = None
     while True:

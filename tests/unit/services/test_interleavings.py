@@ -20,6 +20,7 @@ from scenarios import (
     CHANGE,
     HERE,
     JOB,
+    NEW,
     OLD,
     Expected,
     check,
@@ -207,6 +208,27 @@ async def test_an_update_that_is_taken_back_becomes_current_as_a_whole_or_not_at
     assert names == {str(row["00100010"])}, "half of it became current"
 
 
+async def test_what_an_update_staged_of_a_study_stored_anew_is_taken_back(
+    one: Runtime, other: Runtime
+) -> None:
+    """The study that it had locked is gone, and the new one is not its own."""
+    await put(one, [file(OLD, 1, 1)])
+    job = update.Job(one, HERE, OLD, JOB, CHANGE)
+    await update.begin(job)
+    await delete.delete(other, Scope(HERE, OLD))
+    await put(other, [file(OLD, 1, 2)])
+    await update.stage(job, None)
+    with pytest.raises(DicomwebError):
+        await update.flip(job)
+    await update.abandon(job)
+    id = doc.instance_id(f"{OLD}.1", f"{OLD}.1.2")
+    row = await one.documents.read(containers.DICOM, INSTANCE.pk, id)
+    assert row is not None
+    assert "next" not in row
+    left = [name for name in await blob_names(one) if f"{OLD}.1.2_" in name]
+    assert left == [doc.current_blob_name(INSTANCE.pk, row)]
+
+
 async def test_a_delete_whose_neighbours_are_deleted_meanwhile_succeeds(
     one: Runtime, other: Runtime
 ) -> None:
@@ -358,6 +380,27 @@ async def test_what_is_left_of_a_deleted_study_goes_a_week_after_its_publication
     again = await one.documents.read(containers.DICOM, INSTANCE.pk, doc.STUDY)
     assert again is not None
     assert "ttl" not in again
+
+
+async def test_a_study_that_cannot_be_published_holds_up_no_other(
+    one: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one.publisher, "publish", lambda commit: None)
+    await put(one, [file(OLD, 1, 1)])
+    await put(one, [file(NEW, 1, 1)])
+    real = one.publisher._catalog.put
+
+    async def refusing(change: Any) -> None:
+        if change.pk == INSTANCE.pk:
+            raise ValueError("what no repetition mends")
+        await real(change)
+
+    monkeypatch.setattr(one.publisher._catalog, "put", refusing)
+    assert await one.publisher.heal(minimum_age_seconds=-1) == 1
+    assert len(await studies(one)) == 1
+    monkeypatch.undo()
+    assert await one.publisher.heal(minimum_age_seconds=-1) == 1
+    assert len(await studies(one)) == 2
 
 
 # --- requests that are given up ------------------------------------------------------
