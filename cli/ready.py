@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if not is_healthy:
         return 1
-    print(f"dev: Ready: DICOMweb at {url}/v2, docs at {url}/v2/api.yaml", flush=True)
+    print(f"dev: Ready: DICOMweb at {url}/v2, for browsers {url}/", flush=True)
     record = arguments.data / "sample.json"
     if sample.is_wanted(record):
         try:
