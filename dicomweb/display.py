@@ -154,6 +154,7 @@ def _ends(samples: Samples) -> list[float]:
     return [float(samples.min()), float(samples.max())] if samples.size else []
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _levels(
     stored: Values, description: PixelDescription, limits: tuple[float, float]
 ) -> Samples:
@@ -168,8 +169,7 @@ def _levels(
         ends = _modality(np.array(limits, np.float64), description)
         low, high = float(ends.min()), float(ends.max())
         levels = (values - low) / ((high - low) or 1)
-    if description.floating:
-        levels = np.nan_to_num(levels, nan=0)
+    levels = np.nan_to_num(levels, copy=False)
     return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
 
 
@@ -190,7 +190,7 @@ def _looked_up(values: Values, table: LookupTable) -> Values:
     """
     entries: Values = np.array(table.data, np.float64)
     indexes = np.clip(np.rint(values) - table.first, 0, len(entries) - 1)
-    found: Values = entries[indexes.astype(np.intp)]
+    found: Values = entries[np.nan_to_num(indexes, copy=False).astype(np.intp)]
     return found
 
 

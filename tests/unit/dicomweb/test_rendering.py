@@ -482,6 +482,21 @@ def test_floating_point_values_are_shown_as_what_they_are(tag, code, order):
     assert shown(frame, describe(json | window), uid) == [0, 128, 191, 255]
 
 
+@pytest.mark.parametrize("tag", ["00281052", "00281053"])
+def test_values_beyond_all_numbers_are_shown_somehow(tag):
+    json = grey_json() | {tag: value("DS", 1.7e308), "00281051": value("DS", 1e-300)}
+    for window in ({}, {"00281050": value("DS", 0)}):
+        levels = shown(words(0, 1, 2, 65535), describe(json | window))
+        assert len(levels) == 4
+    table = {"00283002": value("US", 2, 0, 8), "00283006": value("US", 9, 255)}
+    odd = struct.pack("<4d", float("nan"), 0, 1, float("inf"))
+    json = grey_json(t00280100=value("US", 64), t00283010=value("SQ", table))
+    for unused in ("00280101", "00280102"):
+        del json[unused]
+    levels = shown(odd, describe(json | {"7FE00009": {"vr": "OD"}}))
+    assert levels == [9, 9, 255, 255]
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
