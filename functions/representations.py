@@ -157,8 +157,6 @@ def _compress(body: bytes, coding: str) -> bytes:
 
 # --- conditions ----------------------------------------------------------------------
 
-_ENTITY_TAG = re.compile(r'\s*(?:W/)?("[^"]*"|[^,"\s]+)\s*(?:,|$)')
-
 
 def is_unmodified(call: Call, etag: str) -> bool:
     """Whether the client has this version already (`If-None-Match`).
@@ -175,8 +173,9 @@ def is_unmodified(call: Call, etag: str) -> bool:
         return False
     if header.strip() == "*":
         return True
-    tags = {tag.strip('"').lower() for tag in _ENTITY_TAG.findall(header)}
-    return etag.lower() in tags
+    wanted = {etag.lower(), f'"{etag.lower()}"'}
+    entries = (entry.strip().lower() for entry in header.split(","))
+    return any(entry.removeprefix("w/") in wanted for entry in entries)
 
 
 def not_modified(headers: Mapping[str, str] | None = None) -> Response:

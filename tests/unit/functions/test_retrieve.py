@@ -367,11 +367,46 @@ async def test_the_coding_with_the_highest_weight_is_used(
     assert len(response.json()) == 2
 
 
-async def test_a_range_of_blanks_costs_no_time(server, stored):
-    accept = {"Accept": "application/dicom; transfer-syntax=*"}
-    since = time.process_time()
-    for text in (f"bytes={' ' * 40_000}x", f"bytes=1{' ' * 40_000}x"):
-        headers = {**accept, "Range": text}
+@pytest.mark.parametrize("name", ["Range", "If-Range", "If-None-Match"])
+async def test_long_headers_that_mean_nothing_cost_no_time(server, stored, name):
+    length, since = 10_000, time.process_time()
+    for text in (
+        f"bytes={' ' * 4 * length}x",
+        f"bytes=1{' ' * 4 * length}x",
+        f'{" " * length}"',
+        f'x{" " * length}x, "{" " * length}',
+        "x" * length + '"',
+        '"' * length,
+        "," * length,
+        "W/" * length,
+    ):
+        headers = {"Accept": "application/dicom; transfer-syntax=*", name: text}
         response = await server.get(stored.instance_path, headers=headers)
         assert (response.status_code, response.content) == (200, stored.files[0])
     assert time.process_time() - since < 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "status"),
+    [
+        ('"{}"', 304),
+        ("{}", 304),
+        ('W/"{}"', 304),
+        ('"x", "{}"', 304),
+        ('"x" ,{} , "y"', 304),
+        ("*", 304),
+        ('"x,{}"', 200),
+        ('"{},x"', 200),
+        ('"{}', 200),
+        ("x{}", 200),
+        ('""{}""', 200),
+        ("", 200),
+    ],
+)
+async def test_only_a_whole_entity_tag_counts(server, stored, tags, status):
+    accept = {"Accept": "application/dicom; transfer-syntax=*"}
+    first = await server.get(stored.instance_path, headers=accept)
+    etag = first.headers["etag"].strip('"')
+    headers = {**accept, "If-None-Match": tags.format(etag)}
+    response = await server.get(stored.instance_path, headers=headers)
+    assert response.status_code == status
