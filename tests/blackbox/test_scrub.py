@@ -124,7 +124,8 @@ async def test_what_is_stored_and_deleted_meanwhile_is_no_finding(serve: Serve):
         async with asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(client.run(running.port, stop))
-            await asyncio.sleep(1)
+            while sum(len(c.stored) - len(c.doomed) for c in clients) < 30:
+                await asyncio.sleep(0.1)
             found = [
                 await asyncio.to_thread(scrub, api, "?removeLost=true")
                 for _ in range(3)
