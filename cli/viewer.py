@@ -33,7 +33,11 @@ REWRITES = {
         (r'(__webpack_require__\.p = ")/"', rf'\g<1>{PREFIX}"'),
         (r"(browserImportFunction\(')/(?!/)", rf"\g<1>{PREFIX}"),
         # The study list shows numbers of instances but does not ask for them: 0, NaN.
-        (r"(commaSeparatedFields = \['00081030',)", r"\g<1> '00201208',"),
+        # It asks for the modality, which a study does not have, not for all of them.
+        (
+            r"(commaSeparatedFields = \['00081030',)(\s*(?://.*\s*)?)'00080060'",
+            r"\g<1> '00201208',\g<2>'00080061'",
+        ),
         (r"(commaSeparatedFields = \['0008103E', '00080021')\]", r"\g<1>, '00201209']"),
         # OHIF 3.13.2 goes blank on a report with an item that has no concept name, as
         # image references have.

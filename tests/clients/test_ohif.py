@@ -82,6 +82,10 @@ def browse(url: str, folder: Path, chromium: str, node: str) -> dict[str, Any]:
     )
     with Server(f"{url}/v2") as server:
         sample.load(server, folder / "sample.json")
+        both = {"PatientName": "Two^Modalities", "StudyInstanceUID": "2.25.7"}
+        for modality in ("CT", "US"):
+            file = instance(**both, Modality=modality)
+            assert server.store_instances([file]).status == 200
         uids = {
             "ct": study(server, "PatientID=SAMPLE-PHANTOM"),
             "mr": study(server, "StudyDescription=abdomen%5Eliver"),
@@ -107,8 +111,10 @@ def study(server: Server, query: str) -> str:
 
 def test_the_study_list_shows_every_sample_study(session):
     studies = [row for row in session.seen["rows"] if "Reset" not in row]
-    assert len(studies) == 9
+    assert len(studies) == 10
     assert "Sample, Phantom" in studies[0]
+    two = next(row for row in studies if "Two, Modalities" in row)
+    assert "CT\\US" in two
 
 
 def test_the_list_tells_how_many_images_a_series_has(session):

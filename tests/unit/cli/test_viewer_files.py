@@ -44,8 +44,8 @@ def test_only_the_viewers_own_files_move_below_the_prefix(
     ("before", "after"),
     [
         (
-            "commaSeparatedFields = ['00081030', '00080060'].join(',');",
-            "commaSeparatedFields = ['00081030', '00201208', '00080060'].join(',');",
+            "commaSeparatedFields = ['00081030',\n  // A\n  '00080060',\n]",
+            "commaSeparatedFields = ['00081030', '00201208',\n  // A\n  '00080061',\n]",
         ),
         (
             "commaSeparatedFields = ['0008103E', '00080021'].join(',');",
