@@ -16,13 +16,14 @@ class LogFile:
     When a sync fails, Linux forgets that the bytes are not on the disk: the next sync
     succeeds and says nothing about them. What is committed afterwards stands behind a
     gap and would be lost with it at a loss of power. So after a failure the whole log
-    is written again before anything counts as synced.
+    is written again before anything counts as synced. A process that finds a log does
+    so too before its first sync: nobody tells it how the last one ended.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / f"{FILE_NAME}-wal", os.O_RDWR | os.O_CLOEXEC)
         self._lock = WriterLock(folder / LOCK_NAME)  # of its own: locks are per file
-        self._is_doubtful = False
+        self._is_doubtful = os.fstat(self._file).st_size > 0
 
     def sync(self) -> None:
         """Returns when all that was written before the call is on the disk.

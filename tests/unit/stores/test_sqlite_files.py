@@ -272,8 +272,9 @@ async def test_a_failed_sync_leaves_the_outcome_unknown(
     await documents.close()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 async def test_after_a_failed_sync_the_log_is_written_again_before_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
 ) -> None:
     """Linux tells of lost pages once; the next sync succeeds without them.
 
@@ -286,13 +287,15 @@ async def test_after_a_failed_sync_the_log_is_written_again_before_the_next(
     with pytest.raises(StoreUnavailable):
         await documents.flush()
     disk.fails = False
-    await documents.batch(DICOM, "s", [Create({"id": "later"})])
-    await documents.flush()
+    later = SqliteDocuments(tmp_path / "index") if restarted else documents
+    await later.batch(DICOM, "s", [Create({"id": "later"})])
+    await later.flush()
     on_disk = tmp_path / "after the power came back"
     on_disk.mkdir()
     (on_disk / "index.db").write_bytes((tmp_path / "index" / "index.db").read_bytes())
     (on_disk / "index.db-wal").write_bytes(disk.content)
-    await documents.close()
+    for each in {documents, later}:
+        await each.close()
     recovered = SqliteDocuments(on_disk)
     assert await recovered.read(DICOM, "s", "later") is not None
     await recovered.close()
