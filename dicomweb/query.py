@@ -35,6 +35,8 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 200
 MAX_OFFSET = 10_000
 MAX_CURSOR_CHARACTERS = 128
+MAX_CODES = 500
+"""Of a list: an index compares the modalities of a study with each of them."""
 
 STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
@@ -382,6 +384,8 @@ def _match_list(vr: str, value: str) -> Match:
     if vr == "CS" and any("*" in item or "?" in item for item in items):
         raise _invalid(f"a list of values {quoted(value)} cannot have wildcards")
     values = tuple(dict.fromkeys(fold(item) for item in items if item))
+    if vr == "CS" and len(values) > MAX_CODES:
+        raise _invalid(f"a list of codes has at most {MAX_CODES} values")
     if not values:
         return AnyValue()
     return OneOf(values) if len(values) > 1 else Exact(values[0])

@@ -721,6 +721,19 @@ def test_lists_of_uids_match_any_of_them(api, mark, version):
     assert uids(found, SOP_UID) == [ones[1].sop]
 
 
+@covers("D6.2", "3.2")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_list_of_too_many_codes_is_400_and_a_long_one_is_not(api, version):
+    one = made(Modality="M499")
+    store(api, one)
+    codes = [f"M{number}" for number in range(501)]
+    for resource, key in (("studies", "ModalitiesInStudy"), ("series", "Modality")):
+        search = f"/{version}/{resource}?StudyInstanceUID={one.study}&{key}="
+        assert uids(api.search(search + ",".join(codes[:500]))) == [one.study]
+        answer = api.read(search + ",".join(codes))
+        assert (answer.status_code, "500" in answer.text) == (400, True)
+
+
 @covers("D6.3", "8.5.9")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("value", ["", "%20", "*"])

@@ -270,6 +270,26 @@ def test_fuzzy_matching_leaves_other_vrs_as_they_are(world):
     assert rows == []
 
 
+@covers("8.3.13")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_of_several_names_dates_and_numbers_the_first_one_counts(tags, version):
+    keys = {
+        "OperatorsName": ("00081070", ["A^B", "C^D"]),
+        "PageNumberVector": ("00182001", ["7", "8"]),
+        "DateOfLastCalibration": ("00181200", ["20200101", "20200202"]),
+    }
+    there = tags.paths()
+    missing = [new_tag(key, "series") for key, (path, _) in keys.items()]
+    if not there.issuperset(path for path, _ in keys.values()):
+        tags.add(*missing)
+    one = made(**{key: values for key, (_, values) in keys.items()})
+    assert tags.api.store(one.file, path=f"/{version}/studies").status_code == 200
+    search = f"/{version}/series?StudyInstanceUID={one.study}"
+    for key, (_, (counted, other)) in keys.items():
+        assert len(tags.api.search(f"{search}&{key}={counted}")) == 1
+        assert tags.api.search(f"{search}&{key}={other}") == []
+
+
 @covers("8.3.13", "6.6.4")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_of_several_values_the_first_one_counts(tags, version):
