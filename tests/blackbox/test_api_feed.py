@@ -132,6 +132,24 @@ def test_version_1_goes_by_sequence(fresh, twelve, version, offset, limit, expec
     assert [entry["sequence"] for entry in answer.json()] == expected
 
 
+@covers("10.3", "10.4", "10.13")
+def test_windows_cut_through_what_one_request_stored(api):
+    store(api, made())
+    before = last(api)["sequence"]
+    one = made()
+    store(api, one, *(made(one, same_series=True) for _ in range(5)))
+    entries = by_sequence(api, before)
+    assert [each["sequence"] - before for each in entries] == [1, 2, 3, 4, 5, 6]
+    for offset in range(7):
+        for limit in (1, 2, 6):
+            found = by_sequence(api, before + offset, limit)
+            assert found == entries[offset : offset + limit]
+            paged = by_time(
+                api, entries[0]["timestamp"], more=f"&offset={offset}&limit={limit}"
+            )
+            assert paged == entries[offset : offset + limit]
+
+
 @covers("10.3", "10.13")
 def test_polling_by_the_last_sequence_sees_everything_once(fresh, twelve):
     seen, offset = [], 0

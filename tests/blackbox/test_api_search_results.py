@@ -368,11 +368,12 @@ def test_when_the_newest_instance_goes_the_next_one_counts(api):
 
 @covers("8.9.1")
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_last_value_wins_and_an_absent_one_erases_nothing(api, version):
+@pytest.mark.parametrize("nothing", [None, "", " "])
+def test_the_last_value_wins_and_an_absent_one_erases_nothing(api, version, nothing):
     text = token()
     one = made(PatientID=f"{text}a", AccessionNumber=f"{text}1")
     changed = made(one, PatientID=f"{text}b", AccessionNumber=f"{text}2")
-    absent = made(one, PatientID=f"{text}b", AccessionNumber=None)
+    absent = made(one, PatientID=f"{text}b", AccessionNumber=nothing)
 
     def found(keyword, value):
         rows = api.search(f"/{version}/studies?{keyword}={value}")
@@ -386,6 +387,8 @@ def test_the_last_value_wins_and_an_absent_one_erases_nothing(api, version):
     assert found("AccessionNumber", f"{text}1") == []
     store(api, absent, version=version)
     assert found("AccessionNumber", f"{text}2") == [one.study]
+    [row] = api.search(f"/v2/studies?StudyInstanceUID={one.study}")
+    assert first(row["00080050"]) == f"{text}2"
 
 
 @covers("8.9.1")
