@@ -71,7 +71,13 @@ MAX_ESCAPES = 1_000
 
 _FRAGMENT = re.compile(rb"\x1b[^\x1b]*|[^\x1b]+")
 _ESCAPE = re.compile(rb"\x1b(?:\$[()][A-Z]|..)", re.DOTALL)
-_TEXT_RESET = re.compile(rb"[\t\n\f\r]")
+
+LINES = re.compile(rb"[\t\n\f\r]")
+"""Where a code extension ends in a text of one value (PS3.5 6.1.2.5.3)."""
+VALUES = re.compile(rb"[\t\n\f\r\\]")
+"""The same where there may be several values."""
+NAMES = re.compile(rb"[\t\n\f\r\\^=]")
+"""The same in person names."""
 
 
 @lru_cache(maxsize=256)
@@ -89,19 +95,25 @@ def codecs_of(terms: tuple[str, ...]) -> tuple[str, ...]:
     return (first, *(codec for codec in rest if codec not in _ALONE))
 
 
-def decode(value: bytes | bytearray, codecs: tuple[str, ...]) -> str:
+def decode(
+    value: bytes | bytearray,
+    codecs: tuple[str, ...],
+    ends: re.Pattern[bytes] = LINES,
+) -> str:
     """The characters of a text value.
 
     Args:
         value: As in the file, any number of values and name component groups.
         codecs: From `codecs_of`.
+        ends: `LINES`, `VALUES` or `NAMES`: where the first set counts again.
 
     Source: PS3.5 6.1.2.4, 6.1.2.5.
     """
     if b"\x1b" not in value or value.count(b"\x1b") > MAX_ESCAPES:
         return value.decode(codecs[0], "replace")
     return "".join(
-        _decode_fragment(fragment, codecs) for fragment in _FRAGMENT.findall(value)
+        _decode_fragment(fragment, codecs, ends)
+        for fragment in _FRAGMENT.findall(value)
     )
 
 
@@ -114,7 +126,9 @@ def _codec(term: str) -> str:
     return _TERMS.get(spelled, DEFAULT)
 
 
-def _decode_fragment(fragment: bytes | bytearray, codecs: tuple[str, ...]) -> str:
+def _decode_fragment(
+    fragment: bytes | bytearray, codecs: tuple[str, ...], ends: re.Pattern[bytes]
+) -> str:
     escape = _ESCAPE.match(fragment)
     codec = _ESCAPES.get(bytes(escape[0])) if escape else None
     if escape is None or codec is None:
@@ -124,10 +138,7 @@ def _decode_fragment(fragment: bytes | bytearray, codecs: tuple[str, ...]) -> st
     if codec in _KEEP_ESCAPE:
         return fragment.decode(codec, "replace")
     text = fragment[escape.end() :]
-    # A control character ends the extension: the rest is in the first set again.
-    reset = _TEXT_RESET.search(text)
-    if reset is None:
-        return text.decode(codec, "replace")
-    return text[: reset.start()].decode(codec, "replace") + text[
-        reset.start() :
-    ].decode(codecs[0], "replace")
+    end = ends.search(text)
+    extended = len(text) if end is None else end.start()
+    first = text[extended:].decode(codecs[0], "replace")
+    return text[:extended].decode(codec, "replace") + first

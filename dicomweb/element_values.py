@@ -108,7 +108,7 @@ def _texts(codecs: tuple[str, ...]) -> Reader:
         if alone and b"\x1b" not in value:
             text = value.decode(first, "replace").rstrip(" \0")
         else:
-            text = decode(value, codecs).rstrip(" \0")
+            text = decode(value, codecs, character_sets.VALUES).rstrip(" \0")
         if "\\" in text:
             return _several([part.rstrip(" \0") for part in text.split("\\")])
         return [text] if text else None
@@ -126,7 +126,8 @@ def _text(codecs: tuple[str, ...]) -> Reader:
 
 def _names(codecs: tuple[str, ...]) -> Reader:
     def read(value: Raw) -> list[Any] | None:
-        text = character_sets.decode(value.rstrip(b" \0"), codecs)
+        value = value.rstrip(b" \0")
+        text = character_sets.decode(value, codecs, character_sets.NAMES)
         if "\\" not in text and "=" not in text:
             return [{"Alphabetic": text}] if text else None
         names = [_name(name) for name in text.split("\\")]

@@ -420,7 +420,12 @@ def _obviously_valid() -> dict[str, _FullMatch]:
 
 _PATIENT_GROUP = "0010"
 _SINGLE_TEXTS = frozenset(("LT", "ST"))
-_CUSTOM_CHARACTERS = frozenset(("LO", "LT", "PN", "SH", "ST"))
+_CUSTOM_CHARACTERS = {
+    **dict.fromkeys(("LO", "SH"), character_sets.VALUES),
+    **dict.fromkeys(("LT", "ST"), character_sets.LINES),
+    "PN": character_sets.NAMES,
+}
+"""VRs that the character set is about, with where its code extensions end."""
 
 
 def _breach(scan: Scan, tag: str, vr: str, start: int, stop: int) -> str | None:
@@ -511,9 +516,10 @@ def _rules() -> dict[str, Callable[[str], str | None]]:
 
 
 def _decoded(scan: Scan, vr: str, raw: bytes) -> str:
-    if vr not in _CUSTOM_CHARACTERS:
+    ends = _CUSTOM_CHARACTERS.get(vr)
+    if ends is None:
         return raw.decode("latin-1")
-    return character_sets.decode(raw, scan.codecs)
+    return character_sets.decode(raw, scan.codecs, ends)
 
 
 def _wrong_count(tag: str, count: int) -> str | None:

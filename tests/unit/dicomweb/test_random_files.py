@@ -82,6 +82,8 @@ def is_excused(own: dict[str, Any], other: dict[str, Any]) -> bool:
         or (own.get("vr") == "UN" and other.get("vr") in {"AT", "SQ", *NUMBERS})
         # Empty private sequences of undefined length.
         or (own == {"vr": "SQ"} and other == {"vr": "UN"})
+        # Code extensions that do not end with a value as PS3.5 6.1.2.5.3 wants it.
+        or (own.get("vr") in {"LO", "SH", "UC"} and len(values) > 1)
         # Escape sequences that are left in the text.
         or "\\x1b" in repr(values)
         or (own.get("vr") in {"DS", "IS"} and any(type(v) is str for v in values))

@@ -337,6 +337,31 @@ def test_a_text_is_decoded_by_its_character_set(
     assert scan.scan(part10_file(body)).elements["0040A160"]["Value"] == [text]
 
 
+@pytest.mark.parametrize(
+    ("vr", "raw", "expected"),
+    [
+        (
+            b"PN",
+            b"\x1b-L\xbb^\xe9=\x1b-L\xbb=\xe9",
+            [{"Alphabetic": "Л^é", "Ideographic": "Л", "Phonetic": "é"}],
+        ),
+        (
+            b"PN",
+            b"\x1b-L\xbb\\\xe9",
+            [{"Alphabetic": "Л"}, {"Alphabetic": "é"}],
+        ),
+        (b"LO", b"\x1b-L\xbb^\xe9=\xe9\\\xe9", ["Л^щ=щ", "é"]),
+        (b"UT", b"\x1b-L\xbb^\xe9\\\xe9\r\xe9", ["Л^щ\\щ\ré"]),
+    ],
+)
+def test_a_code_extension_ends_where_a_value_or_part_of_a_name_ends(
+    vr: bytes, raw: bytes, expected: list[Any]
+) -> None:
+    terms = b"ISO 2022 IR 100\\ISO 2022 IR 144"
+    body = explicit(0x00080005, b"CS", terms) + explicit(0x00091001, vr, raw)
+    assert scan.scan(part10_file(body)).elements["00091001"]["Value"] == expected
+
+
 def test_backslashes_within_multibyte_characters_do_not_separate_values() -> None:
     raw = "表\\王".encode("gb18030")
     body = explicit(0x00080005, b"CS", b"GB18030") + explicit(0x00091001, b"LO", raw)
