@@ -76,7 +76,7 @@ def test_a_second_host_on_the_same_data_does_not_start(
     host: HostProcess, tmp_path: Path
 ) -> None:
     second = HostProcess(tmp_path / "data")
-    with pytest.raises(AssertionError, match="is another host using it"):
+    with pytest.raises(AssertionError, match=r"is in use \(by process"):
         second.start()
     host.begin("FanOut", "fan", 3)
     assert host.end("fan")["output"] == 5
