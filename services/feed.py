@@ -27,6 +27,7 @@ from stores.ports import (
     Create,
     Document,
     Documents,
+    In,
     Operation,
     Order,
     Query,
@@ -44,6 +45,8 @@ _ENTRY_BYTES = 200
 _LATEST = 2**53  # no index counts further exactly
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TOTALS = (0, 0, 0)
+_CLOCKS_DIFFER = timedelta(hours=1)
+"""At most, between the processes of one archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,10 @@ class Feed:
             if head.get("closed"):
                 self._segment += 1
                 continue
+            waiting = await self._not_published_before(head, waiting)
+            if not waiting:
+                self._head = head
+                continue
             after, pages = self._pages(head, waiting)
             operations: list[Operation] = [
                 Replace(after, if_etag=head["_etag"]),
@@ -145,6 +152,29 @@ class Feed:
         if waiting:
             raise StoreUnavailable("The change feed is busy. Please retry.")
         return [None] * len(items)
+
+    async def _not_published_before(
+        self, head: Document, items: list[tuple[str, Document]]
+    ) -> list[tuple[str, Document]]:
+        """Those that no earlier segment has: names are unique within one only.
+
+        Whoever saw the segment before closed went on to this one, so what an event of
+        about that time may be published twice by stands there for good.
+        """
+        begun = head.get("begun", "")
+        names = [
+            _page_id(pk, event) for pk, event in items if event.get("at", "") < begun
+        ]
+        published: set[str] = set()
+        for segment in range(self._segment if names else 0):
+            page = await self._documents.query(
+                containers.FEED,
+                Query(In(("id",), tuple(names)), fields=("id",)),
+                partition_key=_segment_key(segment),
+                limit=len(names),
+            )
+            published |= {row["id"] for row in page.documents}
+        return [each for each in items if _page_id(*each) not in published]
 
     def _pages(
         self, head: Document, items: Sequence[tuple[str, Document]]
@@ -200,7 +230,7 @@ class Feed:
             await self._documents.batch(
                 containers.FEED,
                 key,
-                [Create(_new_head(previous))],
+                [Create(_new_head(previous, self._now()))],
             )
         raise StoreUnavailable("The change feed is not available.")
 
@@ -345,8 +375,10 @@ def _segment_key(segment: int) -> str:
     return f"global:{segment}"
 
 
-def _new_head(previous: Document | None) -> Document:
+def _new_head(previous: Document | None, now: datetime) -> Document:
+    begun = {} if previous is None else {"begun": (now + _CLOCKS_DIFFER).isoformat()}
     return {
+        **begun,
         "id": "head",
         "next": previous["next"] if previous else 1,
         "ts": previous["ts"] if previous else 0,
