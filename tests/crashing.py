@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -149,7 +150,7 @@ async def _emulated(
     """Gives the folder stores of its own on the emulators, and what is there before."""
     folder.mkdir()
     settings = json.loads(emulators.read_text())
-    own = f"{name}-{folder.name}".replace(" ", "-")
+    own = re.sub("[ _]", "-", f"{name}-{folder.name}")
     await provision.provision(
         CosmosAddress(settings["cosmos_endpoint"], own, settings["cosmos_key"]),
         BlobAddress(connection=settings["blob_connection"], container=own),
