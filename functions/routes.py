@@ -30,7 +30,14 @@ from functions import (
     update,
     viewer,
 )
-from functions.call import PRERELEASE, Call, Handler, Permission, Route
+from functions.call import (
+    PRERELEASE,
+    VERSIONS,
+    Call,
+    Handler,
+    Permission,
+    Route,
+)
 from functions.http import preflight
 
 STUDY = "studies/{study}"
@@ -411,7 +418,10 @@ async def _refuse(functions: Sequence[HttpFunction], call: Call) -> Response:
         }
     )
     if not allowed:
-        return Response("There is no such resource.", 404, media_type="text/plain")
+        text = "There is no such resource."
+        if path.strip("/") in VERSIONS:
+            text += f" DICOMweb clients add to this address; for people: {call.root}/"
+        return Response(text, 404, media_type="text/plain")
     return Response(
         f"The method {call.request.method} is not supported here.",
         405,

@@ -96,6 +96,15 @@ async def test_a_page_of_ours_loads_nothing_and_runs_nothing(server):
         assert "src=" not in response.text
 
 
+@pytest.mark.parametrize("path", ["/v2", "/v1/", "/v1.0-prerelease"])
+async def test_who_opens_the_address_for_clients_is_told_of_the_start_page(
+    server, path
+):
+    answer = await server.get(path, headers={"Host": "pacs.example"})
+    assert answer.status_code == 404
+    assert answer.text.endswith("for people: http://pacs.example/")
+
+
 async def test_a_host_name_is_text_on_the_start_page(server):
     answer = await server.get("/", headers={"Host": 'a"><script>x</script>'})
     assert "<script" not in answer.text
