@@ -6,7 +6,7 @@ its name.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -32,11 +32,10 @@ from scenarios import (
 from dicomweb.errors import DicomwebError
 from services import delete, stored_names, update
 from services import documents as doc
-from services.publishing import CLEANUP_BUCKETS
 from services.retrieve import Scope
 from services.runtime import Runtime
 from stores import containers
-from stores.ports import Equals, Range
+from stores.ports import Range
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
 CLIENTS = 6
@@ -172,19 +171,14 @@ async def _any_names(*_: object) -> None:
     """Stores go on during updates, so a study may have both names."""
 
 
-async def _check_cleanup(runtime: Runtime) -> None:
+async def _check_cleanup(runtime: Runtime, studies: Sequence[scenarios._Study]) -> None:
     """What was deleted waits to be removed, nothing that is in use does."""
-    waiting: set[str] = set()
-    for bucket in range(CLEANUP_BUCKETS):
-        pages = await scenarios._all(
-            runtime, containers.CLEANUP, str(bucket), Range(("after",), low="0")
-        )
-        for page in pages:
-            waiting.update(page["names"])
-    for pk in scenarios._pks():
-        study = await scenarios._read(runtime, pk)
+    after = Range(("after",), low="0")
+    pages = await scenarios._all(runtime, containers.CLEANUP, None, after)
+    waiting = {name for page in pages for name in page["names"]}
+    for study in studies:
         for row in study.instances.values():
-            assert not waiting & stored_names.referenced(pk, row)
-        deleted = Equals(("action",), doc.DELETE_ACTION)
-        for event in await scenarios._all(runtime, containers.DICOM, pk, deleted):
-            assert waiting.issuperset(event["blobs"])
+            assert not waiting & stored_names.referenced(study.pk, row)
+        for event in study.events:
+            if event["action"] == doc.DELETE_ACTION:
+                assert waiting.issuperset(event["blobs"])
