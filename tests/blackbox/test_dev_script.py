@@ -509,13 +509,28 @@ def test_a_verbose_server_writes_a_line_for_each_request_and_no_query(clone):
     assert "CANARY" not in said
 
 
+# Makes the terminal that it is given its own, so that Ctrl-C means it.
+ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    " os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 def press_ctrl_c(clone: Clone, cue: str, *words: str) -> tuple[int, str]:
     """Exit code and output of `./dev serve` on a terminal, ended by Ctrl-C at the cue."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir("/")
-        dev = str(clone.folder / "dev")
-        os.execve(dev, [dev, "serve", *words], clone.environment)
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, clone.folder / "dev", "serve", *words],
+        cwd="/",
+        env=clone.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        text=True,
+        start_new_session=True,
+    )
+    clone.started.append(process)
+    os.close(theirs)
     said, pressed = b"", False
     with contextlib.suppress(OSError):  # Linux's way to say that all ends are closed
         while chunk := os.read(terminal, 65536):
@@ -524,8 +539,7 @@ def press_ctrl_c(clone: Clone, cue: str, *words: str) -> tuple[int, str]:
                 pressed = True
                 os.write(terminal, b"\x03")
     os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said.decode()
+    return process.wait(STOP_SECONDS), said.decode()
 
 
 @pytest.mark.parametrize("cue", ["Ready: ", "viewer"])
