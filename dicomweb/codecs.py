@@ -44,6 +44,8 @@ CODEC_ERRORS = (
 """What codec libraries raise for data that they cannot read."""
 
 _RESOLUTIONS = 6
+_TILE_SIDE = 1024
+_UNTILED_PIXELS = 4 << 20
 
 _END_OF_IMAGE = b"\xff\xd9"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
@@ -117,12 +119,17 @@ def swap_bytes(pixel_data: bytes, description: PixelDescription) -> bytes:
 
     Source: PS3.5 7.3, 8.1.1.
     """
+    return _swapped(pixel_data, description).tobytes()
+
+
+def _swapped(pixel_data: bytes, description: PixelDescription) -> Samples:
+    """As `swap_bytes`, words of unsigned numbers."""
     width = description.cell_bytes
     if width == 1:
         width = 2 if description.pixel_data_vr == "OW" else 1
     if len(pixel_data) % width:
         raise NotAcceptable("The frame does not end with a whole word.")
-    return np.frombuffer(pixel_data, f"<u{width}").byteswap().tobytes()
+    return np.frombuffer(pixel_data, f"<u{width}").byteswap()
 
 
 def to_native(samples: Samples, description: PixelDescription) -> bytes:
@@ -165,16 +172,24 @@ def encode_jpeg_2000(decoded: Decoded, description: PixelDescription) -> bytes:
 
 
 def _jpeg_2000_codestream(samples: Samples, precision: int, *, is_rgb: bool) -> bytes:
-    """Reversible 5-3 wavelet; the colour transform for RGB only."""
+    """Reversible 5-3 wavelet; the colour transform for RGB only.
+
+    Large frames are cut into tiles: the encoder needs 4 more bytes for each sample of
+    the tile that it works on.
+    """
     import imagecodecs
 
+    rows, columns = samples.shape[:2]
+    is_large = rows * columns > _UNTILED_PIXELS
+    tile = (min(_TILE_SIDE, rows), min(_TILE_SIDE, columns)) if is_large else None
     # Each resolution halves the image, so its shorter side bounds their number.
-    halvings = min(samples.shape[:2]).bit_length() - 1
+    halvings = min(tile or (rows, columns)).bit_length() - 1
     return bytes(
         imagecodecs.jpeg2k_encode(
             samples,
             level=0,
             codecformat="j2k",
+            tile=tile,
             bitspersample=precision,
             resolutions=min(_RESOLUTIONS, halvings + 1),
             reversible=True,
@@ -233,7 +248,7 @@ def _dtype(description: PixelDescription) -> np.dtype[Any]:
     return np.dtype(f"<{kind}{description.cell_bytes}")
 
 
-def _native(frame: bytes, description: PixelDescription) -> Decoded:
+def _native(frame: bytes | memoryview, description: PixelDescription) -> Decoded:
     """An uncompressed little endian frame; bytes after its end are ignored."""
     rows, columns = description.rows, description.columns
     count = rows * columns * description.samples_per_pixel
@@ -252,7 +267,8 @@ def _native(frame: bytes, description: PixelDescription) -> Decoded:
 
 def _native_big(frame: bytes, description: PixelDescription) -> Decoded:
     """An uncompressed big endian frame."""
-    return _native(swap_bytes(frame, description), description)
+    swapped = _swapped(frame, description)
+    return _native(swapped.view(np.uint8).data, description)
 
 
 def _deflated(frame: bytes, description: PixelDescription) -> Decoded:
@@ -467,7 +483,8 @@ def _fitted(samples: Samples, precision: int, description: PixelDescription) -> 
     samples = samples.astype(target, copy=False)
     unused = target.itemsize * 8 - precision
     if unused and is_signed != (target.kind == "i"):
-        samples = (samples << unused) >> unused
+        samples <<= unused
+        samples >>= unused
     return samples
 
 

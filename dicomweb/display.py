@@ -24,7 +24,7 @@ Values = NDArray[np.float64]
 Conversion = Callable[[Samples], Samples]
 
 _TABLE_BITS = 16
-_STRIP_PIXELS = 1 << 20
+_STRIP_PIXELS = 1 << 18
 _DISCRETE, _LINEAR, _INDIRECT = range(3)
 
 # Rows: R, G, B; columns: Y, Cb, Cr less their offsets.
@@ -50,6 +50,9 @@ def display_values(
 ) -> Samples:
     """What a screen shows: shape (rows, columns, 1 or 3), one byte each.
 
+    A large frame is shown in its own memory where the values have one byte and may be
+    overwritten; after the call nothing else should be done with it.
+
     Args:
         decoded: The frame.
         description: Of the frame.
@@ -69,12 +72,19 @@ def display_values(
     if rows <= step:
         return first
     # In strips: the steps between need many times the bytes of what they work on.
-    whole = np.empty((rows, columns, first.shape[2]), np.uint8)
+    whole = _canvas(decoded.samples, (rows, columns, first.shape[2]))
     whole[:step] = first
     for row in range(step, rows, step):
         strip = decoded.samples[row : row + step]
         whole[row : row + step] = convert(_stored_values(strip, description))
     return whole
+
+
+def _canvas(samples: Samples, shape: tuple[int, int, int]) -> Samples:
+    """Memory for the bytes to show: that of the samples where it can be."""
+    flags = samples.flags
+    own = flags.writeable and flags.c_contiguous and samples.dtype == np.uint8
+    return samples if own and samples.shape == shape else np.empty(shape, np.uint8)
 
 
 def _conversion(
@@ -220,7 +230,7 @@ def _colour(samples: Samples, description: PixelDescription, meaning: str) -> Sa
         samples = samples >> (bits - 8)
     elif bits < 8:
         samples = samples.astype(np.uint16) * 255 // ((1 << bits) - 1)
-    pixels = samples.astype(np.uint8)
+    pixels = samples.astype(np.uint8, copy=False)
     return pixels if meaning == "RGB" else _rgb(pixels, meaning)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from dicomweb import (
     attributes,
     dataset_json,
@@ -50,8 +52,8 @@ class ReadInstance:
         transfer_syntax_uid: As in the file meta information; where that is missing,
             the one found.
         elements: Root elements (DICOM JSON Model) that some search returns
-            (`attributes.RETURNED`), without those that validation dropped and without
-            binary values.
+            (`attributes.RETURNED`), without those that validation dropped, without
+            binary values and very long sequences.
         tag_values: Search form by query tag key, only for tags with a value.
         tag_errors: Code of `validation.ErrorCode` by query tag key.
         comments: Validation warnings, one sentence each.
@@ -218,12 +220,22 @@ def _tag_values(
 
 def _returned(found: Scan) -> dict[str, Json]:
     elements = found.elements
-    returned = {tag: elements[tag] for tag in _RETURNED if tag in elements}
+    returned = {
+        tag: elements[tag]
+        for tag in _RETURNED
+        if tag in elements and not _is_packed(elements[tag])
+    }
     with_bulk = {bulk.path[:8] for bulk in found.bulk}
     for tag in with_bulk.intersection(returned):
         pruned = _without_bulk({tag: returned[tag]})
         returned = {**returned, **pruned} if pruned else _without(returned, tag)
     return returned
+
+
+def _is_packed(element: Json) -> bool:
+    """Whether it is a sequence so long that `scan` kept the text of its items only."""
+    values = element.get("Value") or (None,)
+    return isinstance(values[0], orjson.Fragment)
 
 
 def _without(elements: dict[str, Json], tag: str) -> dict[str, Json]:
@@ -237,7 +249,10 @@ def _without_bulk(elements: dict[str, Json]) -> dict[str, Json]:
         if "BulkDataURI" in element:
             continue
         if element["vr"] == "SQ" and "Value" in element:
-            items = [_without_bulk(item) for item in element["Value"]]
+            items = [
+                _without_bulk(item) if isinstance(item, dict) else item
+                for item in element["Value"]
+            ]
             kept[tag] = {"vr": "SQ", "Value": items}
         else:
             kept[tag] = element

@@ -55,10 +55,10 @@ def render(
     """
     from dicomweb import codecs, display
 
-    decoded = codecs.decode(frame, transfer_syntax_uid, description)
     try:
+        # Nothing here keeps the decoded values: their memory is free for the encoder.
         pixels = display.display_values(
-            decoded,
+            codecs.decode(frame, transfer_syntax_uid, description),
             description,
             palette,
             big_endian=transfer_syntax_uid == codecs.EXPLICIT_BIG,

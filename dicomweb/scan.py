@@ -10,9 +10,13 @@ Source: PS3.5 7, Annex A; PS3.10 7; PS3.18 F.2.
 
 import re
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+import orjson
 
 from dicomweb import character_sets, dictionary
 from dicomweb.element_values import (
@@ -37,6 +41,8 @@ MAX_DEPTH = 64
 """Sequences within sequences; System.Text.Json and others stop at the same depth."""
 MAX_ELEMENTS = 300_000
 """Per file, at all levels; an enhanced MR of 2,000 frames has about 120,000."""
+MAX_LEVEL_ELEMENTS = 20_000
+"""Of the root or of one item; real ones have hundreds."""
 MAX_FRAGMENTS = 4_000_000
 """Of one encapsulated value; they are stepped over one by one."""
 LARGE_VALUE_BYTES = 1024 * 1024
@@ -54,6 +60,11 @@ _PIXEL_REPRESENTATION = "00280103"
 _LUT_DATA = "00283006"
 _CAPITALS = re.compile(rb"[A-Z]{2}")
 _KEYS_KEPT = 20_000
+_PACKED_ELEMENTS = 4096
+"""So many of a sequence are kept as text rather than as objects of ten times its size.
+
+It is more than a search returns, so nobody misses the objects.
+"""
 
 Json = dict[str, Any]
 Visit = tuple[str, str, int, int]
@@ -89,7 +100,8 @@ class Scan:
         transfer_syntax_uid: As the file meta information says; where that is missing,
             the one found.
         elements: The data set in the DICOM JSON Model; each `BulkDataURI` holds the
-            path of its `BulkElement` only.
+            path of its `BulkElement` only. In the `Value` of a very long sequence an
+            `orjson.Fragment` stands for thousands of items.
         root_visits: The root's elements in file order, but for sequences.
         nested_visits: The same of all items of all sequences.
         codecs: Of the root's character set.
@@ -102,7 +114,7 @@ class Scan:
     elements: dict[str, Json]
     bulk: tuple[BulkElement, ...]
     root_visits: list[Visit]
-    nested_visits: list[Visit]
+    nested_visits: Iterable[Visit]
     codecs: tuple[str, ...]
     little_endian: bool
     deflated: bool
@@ -135,13 +147,14 @@ def _scan_data_set(file: Part10) -> Scan:
     root = _Level("", character_sets.codecs_of(()), len(buffer), 0, implicit=implicit)
     scanner.data_set(root, start)
     scanner.settle_signed(root, None)
+    scanner.packed_visits.take(scanner.nested_visits)
     return Scan(
         buffer=buffer,
         transfer_syntax_uid=file.transfer_syntax_uid,
         elements=_in_order(root.elements),
         bulk=_shown(scanner.bulk, root.elements),
         root_visits=scanner.root_visits,
-        nested_visits=scanner.nested_visits,
+        nested_visits=scanner.packed_visits,
         codecs=root.codecs,
         little_endian=little_endian,
         deflated=file.deflated,
@@ -179,9 +192,45 @@ class _Items(dict[str, dict[str, Json]]):
         *outer, sequence, number = path.rsplit("/", 2)
         element = self["".join(outer)].get(sequence, {})
         items = element.get("Value", ()) if element.get("vr") == "SQ" else ()
+        if items and isinstance(items[0], orjson.Fragment):
+            return _ANY_ITEM  # kept as text: nobody looks
         item = items[int(number)] if int(number) < len(items) else {}
         self[path] = item
         return item
+
+
+class _AnyItem(dict[str, Json]):
+    """An item that seems to have every element."""
+
+    def get(self, _key: str, _default: object = None) -> Json:  # type: ignore[override]
+        return {"vr": "SQ", "Value": [orjson.Fragment(b"")], "BulkDataURI": ""}
+
+
+_ANY_ITEM = _AnyItem()
+
+
+class _Visits:
+    """Visits in a fifth of the memory of a list of them."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._names: list[str] = []
+        self._bounds = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Visit]:
+        bounds = iter(self._bounds)
+        return zip(self._keys, self._names, bounds, bounds, strict=True)
+
+    def take(self, visits: list[Visit]) -> None:
+        """Moves the visits here; the list is empty then."""
+        self._keys += [visit[0] for visit in visits]
+        self._names += [visit[1] for visit in visits]
+        for visit in visits:
+            self._bounds.extend(visit[2:])
+        visits.clear()
 
 
 class _Keys(dict[int, str]):
@@ -267,6 +316,7 @@ class _Scanner:
         "buffer",
         "bulk",
         "nested_visits",
+        "packed_visits",
         "root_visits",
     )
 
@@ -275,6 +325,7 @@ class _Scanner:
         self.bulk: list[BulkElement] = []
         self.root_visits: list[Visit] = []
         self.nested_visits: list[Visit] = []
+        self.packed_visits = _Visits()
         # One tick per element, taken by all levels together.
         self._budget: Iterator[int] = iter(range(MAX_ELEMENTS))
         self._inline_left = MAX_INLINE_BYTES
@@ -296,7 +347,7 @@ class _Scanner:
         unpack, keys = self._explicit_header, self._keys
         short_vrs = self._readers(level).short
         visit = self._visits(level).append
-        for _ in self._budget:
+        for _ in islice(self._budget, MAX_LEVEL_ELEMENTS):
             if end - position < 8:
                 return position
             raw, vr, length = unpack(buffer, position)
@@ -335,7 +386,7 @@ class _Scanner:
         unpack, keys, vrs = self._implicit_header, self._keys, _IMPLICIT_VRS
         by_vr = self._readers(level).by_vr
         visit = self._visits(level).append
-        for _ in self._budget:
+        for _ in islice(self._budget, MAX_LEVEL_ELEMENTS):
             if end - position < 8:
                 return position
             raw, length = unpack(buffer, position)
@@ -437,6 +488,8 @@ class _Scanner:
         element: Json = {"vr": "US"}
         level.elements[key] = element
         level.unsettled.append((element, start, stop))
+        if len(level.unsettled) > MAX_LEVEL_ELEMENTS:
+            raise _too_many()
         return ""
 
     def settle_signed(self, level: _Level, parent: _Level | None) -> None:
@@ -447,6 +500,8 @@ class _Scanner:
         nearest = level.elements.get(_PIXEL_REPRESENTATION, {}).get("Value")
         if nearest is None and parent is not None:
             parent.unsettled += level.unsettled
+            if len(parent.unsettled) > MAX_LEVEL_ELEMENTS:
+                raise _too_many()
             return
         vr = "SS" if nearest and nearest[0] else "US"
         for element, start, stop in level.unsettled:
@@ -490,8 +545,10 @@ class _Scanner:
         if level.depth == MAX_DEPTH:
             raise MalformedInstance(f"Sequences are nested over {MAX_DEPTH} deep.")
         limit = level.end if stop is None else stop
-        items: list[dict[str, Json]] = []
+        items: list[dict[str, Json] | orjson.Fragment] = []
         path, position = f"{level.path}{key}/", start
+        count = packed = 0
+        packed_at = self._nested()
         while position < limit:
             raw, length = self._implicit_header(self.buffer, position)
             tag = self._keys[raw]
@@ -504,7 +561,7 @@ class _Scanner:
                 raise _cut(key)
             explicit = has_vr(self.buffer, position, expected=True)
             item = _Level(
-                f"{path}{len(items)}/",
+                f"{path}{count}/",
                 level.codecs,
                 end,
                 level.depth + 1,
@@ -515,10 +572,25 @@ class _Scanner:
             if item.unsettled:
                 self.settle_signed(item, level)
             items.append(_in_order(item.elements))
+            count += 1
+            met = len(items) + self._nested() - packed_at
+            if met > _PACKED_ELEMENTS + packed and not level.unsettled:
+                self._pack(items, packed)
+                packed, packed_at = len(items), self._nested()
         if stop is None:
             raise _cut(key)
         level.elements[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
         return stop
+
+    def _nested(self) -> int:
+        """How many elements were met in items so far."""
+        return len(self.packed_visits) + len(self.nested_visits)
+
+    def _pack(self, items: list[dict[str, Json] | orjson.Fragment], first: int) -> None:
+        """Replaces the items from the first one on by their text."""
+        text = orjson.dumps(items[first:])
+        items[first:] = [orjson.Fragment(text[1:-1])]
+        self.packed_visits.take(self.nested_visits)
 
     def _encapsulated(self, level: _Level, key: str, name: str, start: int) -> int:
         """Step over fragments; the first byte after the sequence delimiter.
@@ -591,4 +663,7 @@ def _cut(key: str) -> MalformedInstance:
 
 
 def _too_many() -> MalformedInstance:
-    return MalformedInstance(f"The file has more than {MAX_ELEMENTS} elements.")
+    return MalformedInstance(
+        f"The file has more than {MAX_ELEMENTS} elements, or a data set or item more"
+        f" than {MAX_LEVEL_ELEMENTS}."
+    )

@@ -176,7 +176,7 @@ def minimum_problems(
     return problems
 
 
-def general_problems(scan: Scan, visits: Sequence[Visit]) -> dict[str, Problem]:
+def general_problems(scan: Scan, visits: Iterable[Visit]) -> dict[str, Problem]:
     """The first breach of PS3.5 of each tag.
 
     Looked at are characters, length and format of each value, and how many there are.

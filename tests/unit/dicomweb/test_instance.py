@@ -406,3 +406,16 @@ def test_bytes_made_to_exhaust_are_answered_in_bounded_time_and_memory(
     tracemalloc.stop()
     assert elapsed < 8  # traced, so some ten times slower than it is
     assert peak < 100_000_000
+
+
+def test_a_very_long_sequence_is_in_the_metadata_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [item(ScheduledProcedureStepID=str(number)) for number in range(300)]
+    file = instance(RequestAttributesSequence=items)
+    expected = accepted(file)
+    monkeypatch.setattr(scan, "_PACKED_ELEMENTS", 20)
+    found = accepted(file)
+    assert "00400275" in expected.elements
+    assert "00400275" not in found.elements
+    assert found.metadata == expected.metadata

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from corpus import (
     NOT_JSON_IN_PYDICOM,
@@ -718,3 +719,74 @@ def test_endless_command_elements_and_fragments_are_not_followed(
     ) + implicit(SEQUENCE_END, b"")
     with pytest.raises(MalformedInstance):
         scan.scan(part10_file(fragments, JPEGBaseline8Bit))
+
+
+def long_sequence(items: int) -> bytes:
+    element = explicit(0x00080100, b"SH", b"A ")
+    inner = explicit(0x00081140, b"SQ", implicit(ITEM, element) * 3)
+    content = element + inner + explicit(0x00091001, b"OB", b"\1\2")
+    return part10_file(
+        explicit(0x00400275, b"SQ", implicit(ITEM, content) * items)
+        + explicit(0x00400280, b"ST", b"at the end")
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 100])
+def test_a_sequence_that_is_kept_as_text_says_the_same(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    file = long_sequence(50)
+    expected = scan.scan(file)
+    monkeypatch.setattr(scan, "_PACKED_ELEMENTS", limit)
+    found = scan.scan(file)
+    assert any(
+        isinstance(item, orjson.Fragment)
+        for item in found.elements["00400275"]["Value"]
+    )
+    assert orjson.dumps(found.elements) == orjson.dumps(expected.elements)
+    assert list(found.nested_visits) == list(expected.nested_visits)
+    assert len(list(found.nested_visits)) == 50 * 5
+    assert found.bulk == expected.bulk
+
+
+def test_many_items_take_little_memory() -> None:
+    element = explicit(0x00080100, b"SH", b"A ")
+    items = implicit(ITEM, element) * 60_000
+    file = part10_file(explicit(0x00400275, b"SQ", items))
+    tracemalloc.start()
+    try:
+        found = scan.scan(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(list(found.nested_visits)) == 60_000
+    assert peak < 10_000_000  # 33 MB as objects
+
+
+def test_more_elements_in_one_data_set_than_any_has_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scan, "MAX_LEVEL_ELEMENTS", 100)
+    element = explicit(0x00080060, b"CS", b"")
+    assert scan.scan(part10_file(element * 99)).elements
+    for content in (
+        element * 101,
+        explicit(0x00081140, b"SQ", implicit(ITEM, element * 101)),
+    ):
+        with pytest.raises(MalformedInstance, match="more than 100"):
+            scan.scan(part10_file(content))
+
+
+def test_too_many_values_that_wait_for_pixel_representation_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scan, "MAX_LEVEL_ELEMENTS", 100)
+    item = implicit(ITEM, implicit(0x00280106, b"\1\0"))
+
+    def file(count: int) -> bytes:
+        body = implicit(0x00081140, item * count)
+        return part10_file(body, ImplicitVRLittleEndian)
+
+    assert scan.scan(file(90)).elements
+    with pytest.raises(MalformedInstance, match="more than 100"):
+        scan.scan(file(110))
