@@ -328,6 +328,7 @@ def _rle(frame: bytes, description: PixelDescription) -> Decoded:
             raise ValueError("a segment is too short")
         byte = width - 1 - i % width
         planes[i // width, :, byte] = np.frombuffer(plane, np.uint8, size)
+        del plane  # before the next one is there
     cells = planes.view(_dtype(description)).reshape(
         samples, description.rows, description.columns
     )

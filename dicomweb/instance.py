@@ -90,6 +90,7 @@ def read(
     version: int,
     query_tags: Sequence[QueryTag] = (),
     full_validation: bool = False,
+    gather: part10.Gather | None = None,
 ) -> ReadInstance | Refused:
     """Read a Part 10 file that a client wants stored.
 
@@ -100,6 +101,7 @@ def read(
         version: Of the API, 1 or 2; see `validation`.
         query_tags: Whose values are wanted.
         full_validation: See `validation.validate`.
+        gather: What keeps an inflated file, see `part10.open_file`.
 
     Returns:
         Refused with `DATA_SET_DOES_NOT_MATCH` for anything that is not a DICOM file,
@@ -108,7 +110,7 @@ def read(
     Source: PS3.18 10.5.
     """
     try:
-        found = scan.scan(buffer)
+        found = scan.scan(buffer, gather=gather)
     except MalformedInstance:
         return Refused(FailureReason.DATA_SET_DOES_NOT_MATCH)
     findings = validation.validate(

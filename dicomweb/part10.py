@@ -3,11 +3,12 @@
 Source: PS3.10 7.1; PS3.5 Annex A.
 """
 
+import itertools
 import mmap
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dicomweb.errors import MalformedInstance
@@ -39,6 +40,8 @@ _CAPITALS = re.compile(rb"[A-Z]{2}")
 
 Sliceable = bytes | bytearray | mmap.mmap
 Buffer = Sliceable | memoryview
+Gather = Callable[[Iterator[bytes]], Sliceable]
+"""Puts pieces together, in memory or elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,15 @@ class Part10:
     deflated: bool
 
 
-def open_file(file: Buffer) -> Part10:
+def open_file(file: Buffer, *, gather: Gather | None = None) -> Part10:
     """The file's data set, inflated if need be, and its transfer syntax.
 
     `bytes`, `bytearray` and `mmap` are read in place; a memoryview of a part of an
     object is copied first.
+
+    Args:
+        file: The whole of it.
+        gather: What keeps an inflated file; in memory by default.
 
     Raises:
         MalformedInstance: There is no DICM prefix, the file meta information is
@@ -81,7 +88,10 @@ def open_file(file: Buffer) -> Part10:
         raise MalformedInstance("The Transfer Syntax UID is not a UID.")
     deflated = syntax == DEFLATED_LITTLE_ENDIAN
     if deflated:
-        buffer = inflate(buffer, start, head=bytes(buffer[:start]))
+        if gather is None:
+            buffer = inflate(buffer, start, head=bytes(buffer[:start]))
+        else:
+            buffer = gather(inflated_pieces(buffer))
     start = _skip_command_set(buffer, start)
     return Part10(buffer, start, syntax or _guess_syntax(buffer, start), deflated)
 
@@ -202,6 +212,19 @@ def inflate(
         inflated[at : at + len(chunk)] = chunk
         at += len(chunk)
     return inflated
+
+
+def inflated_pieces(file: Sliceable) -> Iterator[bytes]:
+    """A deflated file with its data set inflated, at most 1 MiB at a time.
+
+    Raises:
+        MalformedInstance: The data are damaged or too large once inflated.
+
+    Source: PS3.5 A.5.
+    """
+    start, _ = _file_meta(file)
+    chunks = _inflated_chunks(bytes(file[start:]), MAX_INFLATED_BYTES)
+    return itertools.chain((bytes(file[:start]),), chunks)
 
 
 def _inflated_chunks(deflated: bytes, max_bytes: int) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from dicomweb import character_sets, dictionary
 from dicomweb.element_values import (
@@ -30,6 +31,7 @@ from dicomweb.errors import MalformedInstance
 from dicomweb.part10 import (
     LONG_VRS,
     Buffer,
+    Gather,
     Part10,
     Sliceable,
     has_vr,
@@ -120,11 +122,15 @@ class Scan:
     deflated: bool
 
 
-def scan(file: Buffer) -> Scan:
+def scan(file: Buffer, *, gather: Gather | None = None) -> Scan:
     """The header of a DICOM file.
 
     `bytes`, `bytearray` and `mmap` are read in place; a memoryview of a part of an
     object is copied first.
+
+    Args:
+        file: The whole of it.
+        gather: What keeps an inflated file, see `part10.open_file`.
 
     Raises:
         MalformedInstance: It is not a Part 10 file, is damaged, ends too early or
@@ -133,7 +139,7 @@ def scan(file: Buffer) -> Scan:
     Source: PS3.5 7.
     """
     try:
-        return _scan_data_set(open_file(file))
+        return _scan_data_set(open_file(file, gather=gather))
     except struct.error as error:
         raise MalformedInstance("The file ends inside a data element.") from error
 
@@ -202,7 +208,8 @@ class _Items(dict[str, dict[str, Json]]):
 class _AnyItem(dict[str, Json]):
     """An item that seems to have every element."""
 
-    def get(self, _key: str, _default: object = None) -> Json:  # type: ignore[override]
+    @override
+    def get(self, _key: str, _default: object = None) -> Json:
         return {"vr": "SQ", "Value": [orjson.Fragment(b"")], "BulkDataURI": ""}
 
 

@@ -7,7 +7,10 @@ so. pydicom and the codecs are imported on first use.
 PS3.5 8.2, 10; PS3.10 7.1; PS3.18 8.7.3.5.
 """
 
+import itertools
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -52,6 +55,15 @@ _WORD_BYTES = {
     **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
     **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
 }
+_UNDEFINED = 0xFFFFFFFF
+_LONG_HEADER = struct.Struct("<HH2s2xI")
+_ITEM_HEADER = struct.Struct("<HHI")
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_DEFERRED_BYTES = 1 << 20
+"""Values over it are taken from the file's own bytes."""
+_SWAPPED_BYTES = 1 << 20
+GATHERED_BYTES = 32 << 20
+"""Of decoded frames: compressed, they are written with a table of their offsets."""
 _REFUSED = "This transcoding is not supported."
 _TOO_LARGE = "The transcoded instance would exceed the supported size."
 
@@ -160,7 +172,21 @@ def transcode_instance(
     *,
     max_bytes: int = MAX_DECODED_BYTES,
 ) -> bytes:
+    """All of `transcoded_pieces`, with the same arguments and errors."""
+    return b"".join(transcoded_pieces(file_bytes, target_uid, max_bytes=max_bytes))
+
+
+def transcoded_pieces(
+    file_bytes: bytes,
+    target_uid: str,
+    *,
+    max_bytes: int = MAX_DECODED_BYTES,
+) -> Iterator[bytes | memoryview]:
     """A Part 10 file in the target transfer syntax; the same bytes if it is in it.
+
+    Frames of an uncompressed target are decoded one by one as they are asked for;
+    those of a compressed one are all there before the first piece, as a table of their
+    places stands in front.
 
     Args:
         file_bytes: A whole Part 10 file.
@@ -174,7 +200,7 @@ def transcode_instance(
     Source: PS3.10 7.1; PS3.5 10.
     """
     try:
-        return _transcode(file_bytes, target_uid, max_bytes)
+        yield from _transcoded(file_bytes, target_uid, max_bytes)
     except NotAcceptable:
         raise
     except Exception as error:
@@ -182,45 +208,160 @@ def transcode_instance(
         raise NotAcceptable("The instance cannot be transcoded.") from error
 
 
-def _transcode(file_bytes: bytes, target_uid: str, max_bytes: int) -> bytes:
-    """As `transcode_instance`, with pydicom's errors."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filereader import read_dataset
-    from pydicom.filewriter import dcmwrite
-    from pydicom.uid import UID
-
+def _transcoded(
+    file_bytes: bytes, target_uid: str, max_bytes: int
+) -> Iterator[bytes | memoryview]:
+    """As `transcoded_pieces`, with pydicom's errors."""
     meta, position = _file_meta(file_bytes)
     source_uid = str(meta.TransferSyntaxUID)
     if not can_transcode(source_uid, target_uid):
         raise NotAcceptable(_REFUSED)
     if source_uid == target_uid:
-        return file_bytes
-    source = BytesIO(file_bytes)
-    source.seek(position)
+        yield file_bytes
+        return
+    source: bytes | bytearray = file_bytes
     if source_uid == _DEFLATED_LITTLE:
         is_plain = target_uid == EXPLICIT_LITTLE
         head = _head(file_bytes, meta, target_uid) if is_plain else b""
-        inflated = part10.inflate(file_bytes, position, head=head, max_bytes=max_bytes)
+        source = part10.inflate(file_bytes, position, head=head, max_bytes=max_bytes)
         if is_plain:
-            return bytes(inflated)
-        source = BytesIO(inflated)
+            yield memoryview(source)
+            return
+        position = 0
+    dataset, pixel = _read(source, position, source_uid)
+    if pixel is None and target_uid != EXPLICIT_LITTLE:
+        raise NotAcceptable("Only images can be compressed.")
+    if pixel is None or pixel.source_uid != EXPLICIT_LITTLE:
+        _transcode_icons(dataset, source_uid, max_bytes)
+    written = _written(dataset, pixel, target_uid, max_bytes) if pixel else None
+    yield from _file(file_bytes[:128], meta, target_uid, dataset, written)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Pixel Data of the root as they stand in the file.
+
+    Attributes:
+        buffer: What holds them.
+        offset: Of the value.
+        length: Of the value; None if it is encapsulated.
+        source_uid: Transfer syntax of the frames.
+        word_bytes: Of words that are to be reversed first; 1 if none is.
+    """
+
+    buffer: bytes | bytearray
+    offset: int
+    length: int | None
+    source_uid: str
+    word_bytes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Pixel Data as they will be written.
+
+    Attributes:
+        length: Of the value, even; None if it is encapsulated.
+        pieces: Of the value.
+    """
+
+    vr: str
+    length: int | None
+    pieces: Iterator[bytes | memoryview]
+
+
+def _read(
+    source: bytes | bytearray, position: int, source_uid: str
+) -> tuple[Any, _Pixels | None]:
+    """The data set, made explicit little endian, and its Pixel Data, left in place."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import read_dataset
+
     is_big = source_uid == _EXPLICIT_BIG
+    file = BytesIO(source)
+    file.seek(position)
     dataset = read_dataset(
-        source,
+        file,
         is_implicit_VR=source_uid == _IMPLICIT_LITTLE,
         is_little_endian=not is_big,
+        defer_size=_DEFERRED_BYTES,
     )
+    found: Any = None
+    for tag, element in list[Any](dataset.items()):
+        if tag == _PIXEL_DATA:
+            found = element
+            dataset[tag] = element._replace(value=b"", length=0)
+        elif isinstance(element, RawDataElement) and _is_deferred(element):
+            dataset[tag] = element._replace(value=_value(file, element))
     _make_explicit_little(dataset, is_big=is_big)
+    if found is None:
+        return dataset, None
     is_native = is_big or source_uid in _UNCOMPRESSED_LITTLE
-    _transcode_images(
-        dataset, EXPLICIT_LITTLE if is_native else source_uid, target_uid, max_bytes
-    )
+    start, length = found.value_tell, None
+    if found.length != _UNDEFINED:
+        length = min(found.length, len(source) - start)
+    words = 1
+    if is_big:
+        bits = int(dataset.get("BitsAllocated", 16))
+        vr = dataset.get_item(_PIXEL_DATA).VR
+        words = word_bytes(f"{_PIXEL_DATA:08X}", vr, bits)
+    uid = EXPLICIT_LITTLE if is_native else source_uid
+    return dataset, _Pixels(source, start, length, uid, words)
+
+
+def _is_deferred(element: Any) -> bool:
+    return element.value is None and bool(element.length)
+
+
+def _value(file: BytesIO, element: Any) -> bytes:
+    """A long value that was stepped over."""
+    from pydicom.fileutil import read_undefined_length_value
+    from pydicom.tag import SequenceDelimiterTag
+
+    file.seek(element.value_tell)
+    if element.length != _UNDEFINED:
+        return file.read(element.length)
+    is_little = element.is_little_endian
+    value = read_undefined_length_value(file, is_little, SequenceDelimiterTag)
+    return bytes(value or b"")
+
+
+def _file(
+    preamble: bytes, meta: Any, target_uid: str, dataset: Any, pixels: _Written | None
+) -> Iterator[bytes | memoryview]:
+    """The file, Pixel Data piece by piece."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import dcmwrite, write_dataset
+    from pydicom.uid import UID
+
+    after = Dataset()
+    for tag in [tag for tag in dataset.keys() if tag >= _PIXEL_DATA]:  # noqa: SIM118
+        if tag > _PIXEL_DATA:
+            after[tag] = dataset.get_item(tag)
+        if tag > _PIXEL_DATA or pixels is not None:
+            del dataset[tag]
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = UID(target_uid)
-    dataset.preamble = file_bytes[:128]
+    dataset.preamble = preamble
     written = BytesIO()
     dcmwrite(written, dataset)
-    return written.getvalue()
+    yield written.getvalue()
+    if pixels is not None:
+        length = _UNDEFINED if pixels.length is None else pixels.length
+        yield _LONG_HEADER.pack(0x7FE0, 0x0010, pixels.vr.encode(), length)
+        yield from pixels.pieces
+        if pixels.length is None:
+            yield _SEQUENCE_END
+    rest = DicomBytesIO()
+    rest.is_little_endian, rest.is_implicit_VR = True, False
+    after.set_original_encoding(
+        is_implicit_vr=False,
+        is_little_endian=True,
+        character_encoding=dataset._character_set,  # noqa: SLF001 - as dcmread does
+    )
+    write_dataset(rest, after)
+    yield rest.getvalue()
 
 
 def _head(file_bytes: bytes, meta: Any, target_uid: str) -> bytes:
@@ -323,47 +464,35 @@ def _vr(dataset: Any, element: Any) -> str:
     return "OW" if " or " in vr else vr
 
 
-def _transcode_images(
-    dataset: Any, source_uid: str, target_uid: str, max_bytes: int
-) -> None:
-    """Replaces Pixel Data, also of an icon, where the target asks for it."""
-    is_native = source_uid == EXPLICIT_LITTLE
-    if not is_native:
-        for icon in dataset.get("IconImageSequence") or ():
-            if "PixelData" in icon and icon["PixelData"].is_undefined_length:
-                _transcode_pixels(icon, source_uid, EXPLICIT_LITTLE, max_bytes)
-    if is_native and target_uid == EXPLICIT_LITTLE:
-        return
-    if "PixelData" in dataset:
-        _transcode_pixels(dataset, source_uid, target_uid, max_bytes)
-    elif target_uid != EXPLICIT_LITTLE:
-        raise NotAcceptable("Only images can be compressed.")
+def _transcode_icons(dataset: Any, source_uid: str, max_bytes: int) -> None:
+    """Decodes compressed icons: what is in a sequence is never compressed then.
+
+    Source: PS3.5 A.4.
+    """
+    for icon in dataset.get("IconImageSequence") or ():
+        if "PixelData" in icon and icon["PixelData"].is_undefined_length:
+            value = icon.PixelData
+            pixels = _Pixels(value, 0, len(value), source_uid)
+            written = _written(icon, pixels, EXPLICIT_LITTLE, max_bytes)
+            icon.add_new(_PIXEL_DATA, written.vr, b"".join(written.pieces))
+            icon[_PIXEL_DATA].is_undefined_length = False
 
 
-def _transcode_pixels(
-    dataset: Any, source_uid: str, target_uid: str, max_bytes: int
-) -> None:
-    """Replaces Pixel Data and the attributes that say how it is stored."""
-    from pydicom.encaps import encapsulate
-
-    from dicomweb import codecs
-
+def _written(
+    dataset: Any, pixels: _Pixels, target_uid: str, max_bytes: int
+) -> _Written:
+    """Pixel Data in the target; the attributes then say how they are stored."""
+    if target_uid == pixels.source_uid:
+        if pixels.length is None:
+            raise NotAcceptable("The uncompressed pixel data have no length.")
+        vr = dataset.get_item(_PIXEL_DATA).VR
+        return _Written(vr, pixels.length + pixels.length % 2, _copied(pixels))
     description = _described(dataset)
     check_image(description, target_uid, max_bytes=max_bytes)
+    decoded = _decoded(dataset, pixels, description, max_bytes)
+    first = next(decoded)
+    meaning = first.photometric_interpretation
     is_native = target_uid == EXPLICIT_LITTLE
-    transcoded, meaning = [], description.photometric_interpretation
-    for frame in _frames(dataset, source_uid, description):
-        decoded = codecs.decode(frame, source_uid, description, max_bytes=max_bytes)
-        meaning = decoded.photometric_interpretation
-        transcoded.append(
-            codecs.to_native(decoded.samples, description)
-            if is_native
-            else codecs.encode_jpeg_2000(decoded, description)
-        )
-    vr = "OW" if is_native and description.bits_allocated > 8 else "OB"
-    value = b"".join(transcoded) if is_native else encapsulate(transcoded)
-    dataset.add_new(_PIXEL_DATA, vr, value + b"\0" * (len(value) % 2))
-    dataset[_PIXEL_DATA].is_undefined_length = not is_native
     if description.samples_per_pixel > 1:
         is_transformed = meaning == "RGB" and not is_native
         dataset.PhotometricInterpretation = "YBR_RCT" if is_transformed else meaning
@@ -372,22 +501,93 @@ def _transcode_pixels(
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in dataset:
             del dataset[keyword]
+    every = itertools.chain((first,), _alike(decoded, meaning))
+    del first
+    if not is_native:
+        return _Written("OB", None, _compressed(every, description))
+    size = description.decoded_bytes * description.number_of_frames
+    vr = "OW" if description.bits_allocated > 8 else "OB"
+    return _Written(vr, size + size % 2, _uncompressed(every, description, size))
+
+
+def _copied(pixels: _Pixels) -> Iterator[bytes | memoryview]:
+    """The value, its words turned around where they must be."""
+    assert pixels.length is not None
+    view = memoryview(pixels.buffer)[pixels.offset : pixels.offset + pixels.length]
+    words = pixels.word_bytes
+    if words == 1 or pixels.length % words:
+        yield view
+    else:
+        for start in range(0, pixels.length, _SWAPPED_BYTES):
+            yield reversed_words(bytes(view[start : start + _SWAPPED_BYTES]), words)
+    yield b"\0" * (pixels.length % 2)
+
+
+def _decoded(
+    dataset: Any, pixels: _Pixels, description: PixelDescription, max_bytes: int
+) -> Iterator[Any]:
+    """Each frame decoded, one at a time."""
+    from dicomweb import codecs
+
+    if pixels.word_bytes > 1:
+        value = b"".join(_copied(pixels))
+        pixels = _Pixels(value, 0, len(value), pixels.source_uid)
+    for frame in _frames(dataset, pixels, description):
+        yield codecs.decode(frame, pixels.source_uid, description, max_bytes=max_bytes)
+
+
+def _alike(decoded: Iterator[Any], meaning: str) -> Iterator[Any]:
+    """The other frames, whose colours must mean the same as those of the first."""
+    for frame in decoded:
+        if frame.photometric_interpretation != meaning:
+            raise NotAcceptable("The frames differ in their colour space.")
+        yield frame
+
+
+def _uncompressed(
+    decoded: Iterator[Any], description: PixelDescription, size: int
+) -> Iterator[bytes]:
+    from dicomweb import codecs
+
+    for frame in decoded:
+        yield codecs.to_native(frame.samples, description)
+    yield b"\0" * (size % 2)
+
+
+def _compressed(
+    decoded: Iterator[Any], description: PixelDescription
+) -> Iterator[bytes]:
+    """Items; with a table of their offsets where they may be gathered in memory.
+
+    Source: PS3.5 A.4.
+    """
+    from pydicom.encaps import encapsulate
+
+    from dicomweb import codecs
+
+    encoded = (codecs.encode_jpeg_2000(frame, description) for frame in decoded)
+    if description.decoded_bytes * description.number_of_frames <= GATHERED_BYTES:
+        yield encapsulate(list(encoded))
+        return
+    yield _ITEM_HEADER.pack(0xFFFE, 0xE000, 0)
+    for frame in encoded:
+        yield _ITEM_HEADER.pack(0xFFFE, 0xE000, len(frame) + len(frame) % 2)
+        yield frame + b"\0" * (len(frame) % 2)
 
 
 def _frames(
-    dataset: Any, source_uid: str, description: PixelDescription
+    dataset: Any, pixels: _Pixels, description: PixelDescription
 ) -> Iterator[bytes]:
     """Each frame of Pixel Data, in order."""
-    value = dataset.PixelData
     tables = (
         dataset.get("ExtendedOffsetTable", b""),
         dataset.get("ExtendedOffsetTableLengths", b""),
     )
     offsets, lengths = (list(memoryview(table).cast("Q")) for table in tables)
     index = frames.build(
-        value,
-        transfer_syntax_uid=source_uid,
-        pixel_data=frames.Position(0, len(value)),
+        pixels.buffer,
+        transfer_syntax_uid=pixels.source_uid,
+        pixel_data=frames.Position(pixels.offset, pixels.length),
         rows=description.rows,
         columns=description.columns,
         samples_per_pixel=description.samples_per_pixel,
@@ -398,7 +598,7 @@ def _frames(
     )
     if index is None or index.number_of_frames != description.number_of_frames:
         raise NotAcceptable("The frames of the image cannot be told apart.")
-    view = memoryview(value)
+    view = memoryview(pixels.buffer)
     for frame_index in range(index.number_of_frames):
         offset, length = index.cover(frame_index)
         yield index.extract(frame_index, view[offset : offset + length])

@@ -4,10 +4,9 @@ Source: PS3.18 10.4.
 """
 
 import re
-from collections.abc import AsyncIterator
 from functools import partial
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from dicomweb.errors import InvalidRequest, quoted
 from dicomweb.media_types import (
@@ -35,6 +34,7 @@ from functions.representations import (
 )
 from functions.studies import scope_of
 from services import bulk_data, retrieve
+from services.results import Result
 from services.retrieve import FrameData, StoredFile
 
 ORIGINAL_HEADER = "msdicom-request-original"
@@ -86,9 +86,9 @@ async def _single_file(call: Call, file: StoredFile, syntax: str) -> Response:
             sha256=file.sha256,
         )
         return await content_response(call, content)
-    data = await retrieve.transcoded_file(call.runtime, file, syntax)
+    result = await retrieve.transcoded_file(call.runtime, file, syntax)
     return await content_response(
-        call, in_memory(data, _file_type(file, syntax), f"{file.watermark}-{syntax}")
+        call, content_of(result, _file_type(file, syntax), f"{file.watermark}-{syntax}")
     )
 
 
@@ -101,18 +101,16 @@ def _file_part(call: Call, file: StoredFile, syntax: str) -> Part:
         )
 
     async def transcoded() -> Chunks:
-        yield await retrieve.transcoded_file(call.runtime, file, syntax)
+        result = await retrieve.transcoded_file(call.runtime, file, syntax)
+        async for chunk in result.chunks():
+            yield chunk
 
     return Part(_file_type(file, syntax), None, transcoded)
 
 
-def in_memory(data: bytes, media_type: str, etag: str) -> Content:
-    """Content whose bytes are there."""
-
-    async def read(offset: int, length: int) -> AsyncIterator[bytes | memoryview]:
-        yield memoryview(data)[offset : offset + length]
-
-    return Content(media_type, len(data), read, etag)
+def content_of(result: Result, media_type: str, etag: str) -> Content:
+    """The result as something that can be sent."""
+    return Content(media_type, result.size_bytes, result.read, etag)
 
 
 # --- metadata ------------------------------------------------------------------------
@@ -185,14 +183,16 @@ async def retrieve_frames(call: Call) -> Response:
     )
     if not representation.multipart:
         frame = await anext(found.frames)
-        return await content_response(call, in_memory(frame, media_type, found.etag))
+        return await content_response(call, content_of(frame, media_type, found.etag))
     parts = [_frame_part(found, media_type, size) for size in found.sizes_bytes]
     return await multipart_response(call, representation.media_type, parts)
 
 
 def _frame_part(found: FrameData, media_type: str, size_bytes: int | None) -> Part:
     async def next_frame() -> Chunks:
-        yield await anext(found.frames)
+        frame = await anext(found.frames)
+        async for chunk in frame.chunks():
+            yield chunk
 
     return Part(media_type, size_bytes, next_frame)
 
@@ -245,4 +245,7 @@ async def retrieve_rendered(call: Call) -> Response:
     image = await retrieve.rendered(
         call.runtime, scope_of(call), number, media_type=media_type, quality=quality
     )
-    return Response(image, 200, {"Vary": "Accept"}, media_type)
+    headers = {"Vary": "Accept", "Content-Length": str(image.size_bytes)}
+    if call.request.method == "HEAD":
+        return Response(b"", 200, headers, media_type)
+    return StreamingResponse(image.chunks(), 200, headers, media_type)

@@ -117,7 +117,8 @@ async def _as_stored(
     start = bulk.offset + offset
     if bulk.file.document.get("defl"):
         whole = await inflated(runtime, bulk.file.name, bulk.file.size_bytes)
-        yield whole[start : start + length]
+        async for chunk in whole.read(start, length):
+            yield chunk
         return
     async for chunk in runtime.blobs.read(bulk.file.name, offset=start, length=length):
         yield chunk

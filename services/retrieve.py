@@ -6,13 +6,14 @@ reader sees whole states; pixel data are range reads of the file as first stored
 Source: PS3.18 10.4.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
 
-from dicomweb import dataset_json, part10, rendering, transcoding
+from dicomweb import dataset_json, image_memory, part10, rendering, transcoding
 from dicomweb.errors import (
     InvalidRequest,
     NotAcceptable,
@@ -27,6 +28,8 @@ from dicomweb.transfer_syntaxes import (
     LITTLE_ENDIAN,
 )
 from services import documents as doc
+from services import results
+from services.results import Result
 from services.runtime import Runtime
 from services.workers import ALONE
 from stores import containers
@@ -47,8 +50,6 @@ _PAGE = 5000
 _TRIES = 20
 _CHECKED_AT_ONCE = 50
 
-CODEC_FACTOR = 6
-"""Memory of a codec by the bytes of the frame; OpenJPEG takes four bytes a sample."""
 FILE_FIELDS = ("w", "ow", "u", "ts", "len", "sha", "defl", "next", "first", "nf")
 METADATA_FIELDS = (*FILE_FIELDS, "m", "z", "mb", "b", "zn")
 FRAME_FIELDS = (*FILE_FIELDS, "fx", "fb")
@@ -100,6 +101,7 @@ class StoredFile:
     Attributes:
         name: Of the blob.
         document: What was read of its index document.
+        work_bytes: Memory for the work on a frame, where it is to be transcoded.
     """
 
     name: str
@@ -111,6 +113,7 @@ class StoredFile:
     sha256: str
     watermark: int
     document: Document
+    work_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,12 @@ class FrameData:
 
     Attributes:
         transfer_syntax_uid: Of what `frames` yields.
-        frames: The frames in the order asked for, one piece each.
+        frames: The frames in the order asked for.
         sizes_bytes: Their lengths in that order; None where not known beforehand.
     """
 
     transfer_syntax_uid: str
-    frames: AsyncIterator[bytes]
+    frames: AsyncIterator[Result]
     etag: str
     sizes_bytes: tuple[int | None, ...]
 
@@ -233,8 +236,7 @@ async def files(
     if transfer_syntax != AS_STORED:
         for file in found:
             _check_transcodable(runtime, file, transfer_syntax)
-        if len(found) > 1:  # a single one fails before its first byte
-            await _check_images(runtime, scope, found, transfer_syntax)
+        found = await _with_work(runtime, scope, found, transfer_syntax)
     return found
 
 
@@ -271,13 +273,13 @@ async def files_after(
     return found, rows[-1]["id"] if more and rows else None
 
 
-async def _check_images(
+async def _with_work(
     runtime: Runtime, scope: Scope, found: Sequence[StoredFile], target: str
-) -> None:
-    """Checks the images that will be decoded, before any byte is sent.
+) -> list[StoredFile]:
+    """The files, with the memory that the decoding of their frames will take.
 
     Raises:
-        NotAcceptable: One is too large or too deep.
+        NotAcceptable: An image is too large or too deep; no byte has been sent yet.
     """
     ids = [
         file.document["id"]
@@ -285,6 +287,7 @@ async def _check_images(
         if file.document.get("nf")
         and transcoding.decodes(file.transfer_syntax_uid, target)
     ]
+    needed: dict[str, int] = {}
     for first in range(0, len(ids), _CHECKED_AT_ONCE):
         chosen = tuple(ids[first : first + _CHECKED_AT_ONCE])
         page = await runtime.documents.query(
@@ -294,13 +297,43 @@ async def _check_images(
             limit=_CHECKED_AT_ONCE,
         )
         documents = await filled(runtime, scope.pk, page.documents)
-        await runtime.workers.run(0, _check_descriptions, documents, target)
+        needed |= await runtime.workers.run(0, _work_of, documents, target)
+    checked = [
+        replace(file, work_bytes=needed.get(file.document["id"], 0)) for file in found
+    ]
+    for file in checked:
+        if not is_as_stored(file, target):
+            check_memory(runtime, file.size_bytes + file.work_bytes)
+    return checked
 
 
-def _check_descriptions(documents: Sequence[Document], target: str) -> None:
+def _work_of(documents: Sequence[Document], target: str) -> dict[str, int]:
+    needed = {}
     for document in documents:
         description = rendering.describe(metadata_object(document, ""))
         transcoding.check_image(description, target)
+        frame_bytes = document["len"] // description.number_of_frames
+        work = image_memory.transcoding(
+            description, document["ts"], target, frame_bytes
+        )
+        if target == transcoding.JPEG_2000_LOSSLESS:
+            work += min(transcoding.GATHERED_BYTES, description.decoded_bytes)
+        needed[document["id"]] = work
+    return needed
+
+
+def check_memory(runtime: Runtime, needed: int) -> None:
+    """Refuses work on an image that would need too much memory.
+
+    Raises:
+        NotAcceptable: It is more than all such work together may have.
+    """
+    limit = runtime.workers.memory_bytes
+    if needed > limit:
+        raise NotAcceptable(
+            f"Images are decoded in at most {limit} bytes of memory, and this one needs"
+            " more; transfer-syntax=* gets it as stored."
+        )
 
 
 def _check_transcodable(runtime: Runtime, file: StoredFile, target: str) -> None:
@@ -341,21 +374,22 @@ def read_file(
     return runtime.blobs.read(file.name, offset=offset, length=length)
 
 
-async def transcoded_file(runtime: Runtime, file: StoredFile, target: str) -> bytes:
+async def transcoded_file(runtime: Runtime, file: StoredFile, target: str) -> Result:
     """The whole file in another transfer syntax.
 
     Raises:
         NotAcceptable: The codec failed.
     """
-    data = await runtime.blobs.read_range(file.name, 0, file.size_bytes)
+    workers, folder = runtime.workers, runtime.spool.folder
     is_deflated = bool(file.document.get("defl"))
-    return await runtime.workers.run(
-        ALONE if is_deflated else 4 * len(data),
-        transcoding.transcode_instance,
-        data,
-        target,
-        max_bytes=runtime.settings.max_transcode_bytes,
-    )
+    needed = file.size_bytes + file.work_bytes
+    async with workers.room(ALONE if is_deflated else needed):
+        data = await runtime.blobs.read_range(file.name, 0, file.size_bytes)
+        limit = runtime.settings.max_transcode_bytes
+        if is_deflated:
+            limit = min(limit, max(1, workers.memory_bytes - needed))
+        pieces = transcoding.transcoded_pieces(data, target, max_bytes=limit)
+        return await workers.run(0, results.written, pieces, folder)
 
 
 # --- metadata ----------------------------------------------------------------------
@@ -490,7 +524,7 @@ async def frames(
         transfer_syntax_uid=target,
         frames=pixel.transcode_rest(first, frame_numbers, target, description),
         etag=f"{document['w']}-{frame_numbers[0]}-{target}",
-        sizes_bytes=(len(first), *(None for _ in frame_numbers[1:])),
+        sizes_bytes=(first.size_bytes, *(None for _ in frame_numbers[1:])),
     )
 
 
@@ -508,7 +542,7 @@ class _FrameReader:
         self._document = document
         self._name = doc.original_blob_name(pk, document)
         self._index: FrameIndex | None = None
-        self._whole: memoryview | None = None
+        self._whole: Result | None = None
 
     async def open(self) -> None:
         """Gets the frame index; reads the whole file where there is none.
@@ -548,17 +582,39 @@ class _FrameReader:
         """One frame as stored: one range read."""
         assert self._index is not None
         offset, length = self._index.cover(frame_number - 1)
-        covering: bytes | memoryview
         if self._whole is not None:
-            covering = self._whole[offset : offset + length]
+            covering = await self._whole.part(offset, length)
         else:
             covering = await self._runtime.blobs.read_range(self._name, offset, length)
         return self._index.extract(frame_number - 1, covering)
 
-    async def read_all(self, frame_numbers: Sequence[int]) -> AsyncIterator[bytes]:
-        """Frames as stored, in that order."""
+    async def read_all(self, frame_numbers: Sequence[int]) -> AsyncIterator[Result]:
+        """Frames as stored, in that order; large ones are read while they are sent."""
         for frame_number in frame_numbers:
-            yield await self.read(frame_number)
+            size_bytes = self.size(frame_number)
+            if size_bytes is None or size_bytes <= results.MEMORY_BYTES:
+                yield results.in_memory(await self.read(frame_number))
+            else:
+                yield Result(size_bytes, partial(self._stream, frame_number))
+
+    async def _stream(
+        self, frame_number: int, offset: int, length: int
+    ) -> AsyncIterator[bytes | memoryview]:
+        """Bytes of a frame that starts on a byte, fragment by fragment."""
+        assert self._index is not None
+        blobs, whole = self._runtime.blobs, self._whole
+        for start, size in self._index.ranges(frame_number - 1):
+            taken = max(0, min(size - offset, length))
+            if taken:
+                at = start + offset
+                async for chunk in (
+                    blobs.read(self._name, offset=at, length=taken)
+                    if whole is None
+                    else whole.read(at, taken)
+                ):
+                    yield chunk
+            offset = max(0, offset - size)
+            length -= taken
 
     async def describe(self) -> dict[str, Any]:
         """DICOM JSON of the instance, with what codecs need to know."""
@@ -568,26 +624,75 @@ class _FrameReader:
 
     async def transcode(
         self, frame_number: int, target: str, dataset: dict[str, Any]
-    ) -> bytes:
+    ) -> Result:
         """One frame in another transfer syntax."""
-        frame = await self.read(frame_number)
         description = rendering.describe(dataset)
-        return await self._runtime.workers.run(
-            CODEC_FACTOR * description.decoded_bytes,
-            transcoding.transcode_frame,
-            frame,
-            self._document["ts"],
-            target,
-            description,
+        source = self._document["ts"]
+        needed = image_memory.transcoding(
+            description, source, target, self._stored_bytes(frame_number)
         )
+        return await self._worked(
+            frame_number,
+            needed,
+            lambda frame: transcoding.transcode_frame(
+                frame, source, target, description
+            ),
+        )
+
+    async def render(
+        self,
+        frame_number: int,
+        description: rendering.PixelDescription,
+        media_type: rendering.MediaType,
+        quality: int,
+    ) -> Result:
+        """One frame as a picture."""
+        source = self._document["ts"]
+        needed = image_memory.rendering(
+            description,
+            source,
+            self._stored_bytes(frame_number),
+            as_png=media_type == "image/png",
+        )
+        palette = [await self.bulk_value(tag) for tag in description.palette_tags]
+        return await self._worked(
+            frame_number,
+            needed,
+            lambda frame: rendering.render(
+                frame,
+                source,
+                description,
+                media_type=media_type,
+                quality=quality,
+                palette=palette or None,
+            ),
+        )
+
+    def _stored_bytes(self, frame_number: int) -> int:
+        assert self._index is not None
+        return self._index.cover(frame_number - 1)[1]
+
+    async def _worked(
+        self, frame_number: int, needed: int, work: Callable[[bytes], bytes]
+    ) -> Result:
+        """What the work makes of the frame; both in memory only while there is room.
+
+        Raises:
+            NotAcceptable: It needs more memory than all such work may have.
+        """
+        workers, folder = self._runtime.workers, self._runtime.spool.folder
+        check_memory(self._runtime, needed)
+        async with workers.room(needed):
+            frame = await self.read(frame_number)
+            return await workers.run(0, lambda: results.put_aside(work(frame), folder))
 
     async def transcode_rest(
         self,
-        first: bytes,
+        first: Result,
         frame_numbers: Sequence[int],
         target: str,
         dataset: dict[str, Any],
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncIterator[Result]:
         """The first frame, which is done already, and the others."""
         yield first
         for frame_number in frame_numbers[1:]:
@@ -614,7 +719,7 @@ class _FrameReader:
                 whole = self._whole
                 if whole is None or name != self._name:
                     whole = await inflated(self._runtime, name, self._document["len"])
-                return bytes(whole[offset : offset + length])
+                return await whole.part(offset, length)
         return b""
 
 
@@ -632,7 +737,7 @@ async def rendered(
     *,
     media_type: rendering.MediaType,
     quality: int,
-) -> bytes:
+) -> Result:
     """One frame as JPEG or PNG; exactly that frame is read and decoded.
 
     Args:
@@ -656,22 +761,14 @@ async def rendered(
     description = rendering.describe(dataset, frame_number - 1, tables)
     if description.decoded_bytes > runtime.settings.max_transcode_bytes:
         raise NotAcceptable("The frame is too large to be rendered.")
-    palette = [await reader.bulk_value(tag) for tag in description.palette_tags]
-    frame = await reader.read(frame_number)
-    return await runtime.workers.run(
-        CODEC_FACTOR * description.decoded_bytes,
-        rendering.render,
-        frame,
-        document["ts"],
-        description,
-        media_type=media_type,
-        quality=quality,
-        palette=palette or None,
-    )
+    return await reader.render(frame_number, description, media_type, quality)
 
 
-async def inflated(runtime: Runtime, name: str, size_bytes: int) -> memoryview:
+async def inflated(runtime: Runtime, name: str, size_bytes: int) -> Result:
     """The file with its data set inflated, as frame and bulk offsets count it."""
-    data = await runtime.blobs.read_range(name, 0, size_bytes)
-    file = await runtime.workers.run(ALONE, part10.open_file, data)
-    return memoryview(file.buffer)
+    async with runtime.workers.room(2 * size_bytes):
+        data = await runtime.blobs.read_range(name, 0, size_bytes)
+        return await runtime.workers.run(
+            0,
+            lambda: results.written(part10.inflated_pieces(data), runtime.spool.folder),
+        )

@@ -192,7 +192,7 @@ class Spool:
     def __init__(
         self, folder: Path, *, movable: bool, memory_bytes: int = MEMORY_BYTES
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._free = memory_bytes
         self.movable = movable
 
@@ -213,5 +213,5 @@ class Spool:
 
     def new_path(self) -> Path:
         """A name for a file, known as this process's own by its process id."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder / f"part-{os.getpid()}-{secrets.token_hex(8)}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"part-{os.getpid()}-{secrets.token_hex(8)}"

@@ -19,7 +19,7 @@ from services.spool import Spool
 from services.study_commits import StudyCommits
 from services.tag_registry import TagRegistry
 from services.watermarks import Watermarks
-from services.workers import Workers
+from services.workers import Workers, memory_bytes
 from stores.ports import DestinationRefused, ExportSink, OpenSink, Stores
 
 
@@ -63,7 +63,7 @@ def build(
         partitions=Partitions(documents, now, new_id, enabled=settings.data_partitions),
         tags=tags,
         spool=_spool(stores),
-        workers=Workers(),
+        workers=Workers(memory_bytes(settings.max_transcode_bytes)),
         metrics=Metrics(),
         open_sink=open_sink or _nowhere,
     )

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from dicomweb import instance, part10
 from dicomweb.errors import DicomwebError, PayloadTooLarge, StoreUnavailable
@@ -20,6 +21,7 @@ from dicomweb.instance import ReadInstance
 from dicomweb.multipart import Event, PartBegin, PartData, PartEnd
 from dicomweb.store_response import FailureReason, Refused, Stored
 from services import documents as doc
+from services import results
 from services.runtime import Runtime
 from services.spool import SpooledPart
 from services.study_commits import NewInstance, StoreResult, json_bytes
@@ -175,6 +177,7 @@ async def _read(request: _Request, part: SpooledPart) -> ReadInstance | Refused:
             version=request.version,
             query_tags=request.registry.indexed,
             full_validation=request.runtime.settings.full_validation,
+            gather=partial(results.gathered, folder=request.runtime.spool.folder),
         )
 
     if part.size_bytes < THREAD_BYTES and not part10.is_deflated(part.buffer):

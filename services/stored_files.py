@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import orjson
 
@@ -15,6 +16,7 @@ from dicomweb.instance import ReadInstance
 from dicomweb.query_tags import QueryTag
 from dicomweb.store_response import Refused
 from services import documents as doc
+from services import results
 from services.runtime import Runtime
 from services.spool import SpooledPart
 from stores.ports import Blobs
@@ -75,6 +77,7 @@ async def read(
             version=2,
             query_tags=query_tags,
             full_validation=runtime.settings.full_validation,
+            gather=partial(results.gathered, folder=runtime.spool.folder),
         )
 
     if part.size_bytes < IN_LOOP_BYTES:

@@ -1,7 +1,7 @@
 """Threads for CPU work over 5 ms: codecs, rendering, hashing, recompression.
 
-At most four threads, at most 256 MiB of decoded bytes at a time; who waits longer than
-30 seconds is told to come back (design decision 4.12).
+At most four threads, and one allowance of memory for all that is decoded or held for
+it; who waits longer than 30 seconds is told to come back (design decision 4.12).
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from typing import ParamSpec, TypeVar
 from dicomweb.errors import StoreUnavailable
 
 MAX_THREADS = 4
-DECODED_BYTES = 256 * 1024 * 1024
-ALONE = DECODED_BYTES
+MEMORY_BYTES = 125 * 1024 * 1024
+MIN_MEMORY_BYTES = 32 * 1024 * 1024
+ALONE = 1 << 62
 """For work of which nobody can say beforehand how much memory it needs."""
 WAIT_SECONDS = 30.0
 
@@ -23,20 +24,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def memory_bytes(max_transcode_bytes: int) -> int:
+    """The allowance that goes with the largest image to be transcoded or rendered."""
+    return max(MIN_MEMORY_BYTES, max_transcode_bytes * 5 // 4)
+
+
 class Workers:
     """A small pool with an allowance of memory."""
 
-    def __init__(self, decoded_bytes: int = DECODED_BYTES) -> None:
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._threads = min(MAX_THREADS, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
-        self._allowance = decoded_bytes
-        self._free = decoded_bytes
+        self.memory_bytes = memory_bytes
+        self._free = memory_bytes
         self._freed = asyncio.Condition()
         self._turn = asyncio.Lock()
 
     async def run(
         self,
-        decoded_bytes: int,
+        memory_bytes: int,
         work: Callable[P, R],
         *args: P.args,
         **kwargs: P.kwargs,
@@ -47,8 +53,8 @@ class Workers:
         the caller must not close what the work reads.
 
         Args:
-            decoded_bytes: Memory that the work needs; a larger one than the whole
-                allowance runs alone.
+            memory_bytes: What the work needs at its peak; work that needs more than
+                the whole allowance runs alone. 0 inside `room`.
             work: The function.
             args: Its arguments.
             kwargs: Its keyword arguments.
@@ -56,7 +62,7 @@ class Workers:
         Raises:
             StoreUnavailable: No room within 30 seconds.
         """
-        async with self._room(min(decoded_bytes, self._allowance)):
+        async with self.room(memory_bytes):
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, "worker")
             loop = asyncio.get_running_loop()
@@ -68,7 +74,16 @@ class Workers:
                 raise
 
     @asynccontextmanager
-    async def _room(self, wanted: int) -> AsyncIterator[None]:
+    async def room(self, memory_bytes: int) -> AsyncIterator[None]:
+        """Memory for the block; nothing in it may ask for more.
+
+        Raises:
+            StoreUnavailable: No room within 30 seconds.
+        """
+        wanted = min(memory_bytes, self.memory_bytes)
+        if not wanted:
+            yield
+            return
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._freed:
                 await self._freed.wait_for(lambda: self._free >= wanted)

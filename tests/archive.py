@@ -194,7 +194,7 @@ class Archive:
             media_type="application/octet-stream",
             transfer_syntax="*",
         )
-        return [bytes(frame) async for frame in data.frames]
+        return [await frame.part(0, frame.size_bytes) async for frame in data.frames]
 
 
 async def names(runtime: Runtime, ending: str = "") -> list[str]:

@@ -69,7 +69,7 @@ LINK = "the `Link` header leads on"
             "[rows of a list of tags, errors or operations](operations.md)",
             f"{paging.DEFAULT_LIMIT} unless asked, at most {paging.MAX_LIMIT}",
         ),
-        ("memory for decoded frames", f"{workers.DECODED_BYTES // MIB} MiB"),
+        ("memory to decode and render in", f"{workers.MEMORY_BYTES // MIB} MiB"),
         ("wait for a free thread", f"{workers.WAIT_SECONDS:.0f} s, then 503"),
     ],
 )

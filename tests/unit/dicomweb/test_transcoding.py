@@ -15,7 +15,7 @@ from pydicom import Dataset, FileMetaDataset, Sequence, dcmread, dcmwrite
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.pixels import pixel_array
 
-from dicomweb import codecs
+from dicomweb import codecs, transcoding
 from dicomweb.errors import NotAcceptable
 from dicomweb.pixels import PixelDescription
 from dicomweb.transcoding import (
@@ -770,3 +770,46 @@ def test_an_image_that_its_description_rules_out_is_refused_beforehand():
     check_image(deep, EXPLICIT_LITTLE)
     with pytest.raises(NotAcceptable, match="24 bits"):
         check_image(deep, JPEG_2000_LOSSLESS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("uid", [IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, RLE])
+def test_long_values_are_taken_from_the_file_unchanged(monkeypatch, uid, target):
+    item = Dataset()
+    item.CodeMeaning = "a text of some length"
+    more = {
+        "VectorGridData": struct.pack(">2f" if uid == EXPLICIT_BIG else "<2f", 1, 2),
+        "ReferencedStudySequence": Sequence([item]),
+        "DataSetTrailingPadding": b"behind the pixels ",
+    }
+    value = encapsulate([rle_frame(GREY)]) if uid == RLE else None
+    file = file_of(GREY, uid, value, **more)
+    expected = transcode_instance(file, target)
+    assert b"behind the pixels" in expected
+    monkeypatch.setattr(transcoding, "_DEFERRED_BYTES", 4)
+    monkeypatch.setattr(transcoding, "_SWAPPED_BYTES", 64)
+    assert transcode_instance(file, target) == expected
+
+
+def test_a_long_private_value_of_undefined_length_is_kept(monkeypatch):
+    dataset = dcmread(BytesIO(file_of(GREY)))
+    dataset.add_new(0x00091001, "OB", encapsulate([b"abcdefgh" * 9]))
+    dataset[0x00091001].is_undefined_length = True
+    file = written(dataset, EXPLICIT_LITTLE)
+    expected = transcode_instance(file, JPEG_2000_LOSSLESS)
+    assert expected.count(b"abcdefgh") == 9
+    monkeypatch.setattr(transcoding, "_DEFERRED_BYTES", 4)
+    assert transcode_instance(file, JPEG_2000_LOSSLESS) == expected
+
+
+def test_many_compressed_frames_are_written_one_by_one_without_a_table(monkeypatch):
+    pixels = np.concatenate([GREY, GREY[::-1]])
+    file = file_of(GREY, EXPLICIT_LITTLE, pixels.tobytes(), NumberOfFrames=2)
+    with_table = dcmread(BytesIO(transcode_instance(file, JPEG_2000_LOSSLESS)))
+    monkeypatch.setattr(transcoding, "GATHERED_BYTES", 10)
+    without = dcmread(BytesIO(transcode_instance(file, JPEG_2000_LOSSLESS)))
+    assert np.array_equal(with_table.pixel_array, without.pixel_array)
+    assert list(generate_frames(with_table.PixelData, number_of_frames=2)) == list(
+        generate_frames(without.PixelData, number_of_frames=2)
+    )
+    assert without.PixelData.startswith(b"\xfe\xff\0\xe0\0\0\0\0")
