@@ -128,6 +128,7 @@ def add_pixels(
     columns: int = 16,
     bits_allocated: int = 16,
     samples_per_pixel: int = 1,
+    photometric_interpretation: str = "",
     fragments_per_frame: int = 1,
     basic_offset_table: bool = True,
     extended_offset_table: bool = False,
@@ -142,7 +143,7 @@ def add_pixels(
     if isinstance(frames, int):
         frames = [bytes([n % 255 + 1]) * frame_bytes for n in range(frames)]
     dataset.SamplesPerPixel = samples_per_pixel
-    dataset.PhotometricInterpretation = (
+    dataset.PhotometricInterpretation = photometric_interpretation or (
         "RGB" if samples_per_pixel == 3 else "MONOCHROME2"
     )
     if samples_per_pixel > 1:

@@ -15,6 +15,8 @@ from random import Random
 from urllib.parse import quote
 
 import corpus
+import imagecodecs
+import numpy as np
 from blackbox.loads import BOUNDARY, STOW_HEADERS, head, stow_body
 from data import file_of, instance, item
 from pydicom.uid import (
@@ -25,6 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -210,12 +213,69 @@ def meta_only(syntax: str) -> bytes:
     return whole[: 144 + length]
 
 
+SYNTAXES = (RLELossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless)
+SIDES = (2_000, 4_000, 5_000, 7_000, 10_000)
+MEANINGS = ("MONOCHROME2", "PALETTE COLOR", "RGB")
+
+
+def large_image(random: Random) -> bytes:
+    """A frame of up to 300 million samples behind a few kilobytes."""
+    return image_bomb(
+        random.choice(SYNTAXES), random.choice(SIDES), random.choice(MEANINGS)
+    )
+
+
+@cache
+def image_bomb(syntax: str, side: int, meaning: str) -> bytes:
+    """A black image of that many rows and columns."""
+    samples = 3 if meaning == "RGB" else 1
+    black = np.zeros((side, side, samples)[: 2 if samples == 1 else 3], np.uint8)
+    if syntax == RLELossless:
+        whole, rest = divmod(side * side, 128)
+        runs = b"\x81\0" * whole + (bytes((257 - rest, 0)) if rest > 1 else b"")
+        starts = [64 + number * len(runs) for number in range(samples)]
+        frame = struct.pack("<16I", samples, *starts, *[0] * (15 - samples))
+        frame += runs * samples
+    elif syntax == JPEG2000Lossless:
+        frame = imagecodecs.jpeg2k_encode(black, level=0, codecformat="j2k")
+    elif syntax == JPEGBaseline8Bit:
+        frame = imagecodecs.jpeg8_encode(black, level=50)
+    else:
+        frame = imagecodecs.jpegls_encode(black)
+    pixels = {
+        "rows": side,
+        "columns": side,
+        "bits_allocated": 8,
+        "samples_per_pixel": samples,
+        "photometric_interpretation": meaning,
+    }
+    palette: dict[str, object] = {}
+    for colour in ("Red", "Green", "Blue") if meaning == "PALETTE COLOR" else ():
+        name = f"{colour}PaletteColorLookupTable"
+        palette |= {f"{name}Descriptor": [256, 0, 8], f"{name}Data": bytes(256)}
+    return instance(
+        transfer_syntax=syntax, frames=[bytes(frame)], pixels=pixels, **palette
+    )
+
+
 def many_elements(random: Random) -> bytes:
     """As many elements or items as fit, each of a few bytes."""
     count = random.choice((1_000, 50_000, 290_000, 320_000))
-    if random.random() < 0.5:
+    which = random.random()
+    if which < 0.2:
         element = struct.pack("<HH2sH", 0x0011, 0x0010, b"LO", 2) + b"A "
         return header() + element * count
+    if which < 0.5:  # all different: at the root, or in one item
+        count = min(count, 65_000)
+        elements = b"".join(
+            struct.pack("<HH2sH", 0x0011 + 2 * (tag >> 15), tag & 0xFFFF, b"LO", 2)
+            + b"A "
+            for tag in range(0x1000, 0x1000 + count)
+        )
+        start = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(elements) + 8)
+        item_start = b"\xfe\xff\0\xe0" + struct.pack("<I", len(elements))
+        start = start + item_start if which < 0.35 else b""
+        return header() + start + elements
     value = random.choice((b"", struct.pack("<HH2sH", 8, 0x100, b"SH", 2) + b"A "))
     items = (b"\xfe\xff\0\xe0" + struct.pack("<I", len(value)) + value) * count
     start = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(items))
@@ -352,6 +412,11 @@ def stow_bomb(random: Random) -> Hostile:
     return Hostile(post(stow_body([deflated(random)])), read_back=True)
 
 
+def stow_large_image(random: Random) -> Hostile:
+    content = fresh(large_image(random), random)
+    return Hostile(post(stow_body([content])), read_back=True)
+
+
 def single_part(random: Random) -> Hostile:
     kind = random.choice(
         ("application/dicom", 'application/dicom; x="', "text/plain", "")
@@ -435,6 +500,7 @@ GARBAGE = (
     b"GET /v2/studies HTTP/9.9\r\nHost: x\r\n\r\n",
     b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
     b"POST /v2/studies HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST /v2/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 4294967295\r\n\r\nDICM",
     b"POST /v2/studies HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
     b"POST /v2/studies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n",
     b"POST /v2/studies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
@@ -605,6 +671,7 @@ KINDS: dict[str, tuple[float, Callable[[Random], Hostile]]] = {
     "files": (40, stow_files),
     "heavy files": (2, stow_heavy),
     "deflate bombs": (0.5, stow_bomb),
+    "large images": (0.4, stow_large_image),
     "single part": (5, single_part),
     "many parts": (0.5, many_parts),
     "part headers": (3, part_headers),

@@ -31,10 +31,12 @@ from blackbox.loads import (
     acknowledged,
     agree,
     connected,
+    head,
     healthy,
     load_file,
     stow_body,
 )
+from pydicom.uid import RLELossless
 
 CASES = 12_000 if FULL else 1_000
 ATTACKERS = 6
@@ -221,16 +223,26 @@ async def test_hostile_input_harms_nobody(sandbox: Running, tmp_path: Path) -> N
     assert p95(beside) < 2 * p95(alone) + NOISE_SECONDS
     await healthy(port)
     await agree(port, sent, FeedReader(), list(sent.files))
-    await nothing_is_left(tmp_path)
+    await nothing_is_left(sandbox, tmp_path)
     assert "Traceback" not in sandbox.log()
 
 
-async def nothing_is_left(sandbox: Path) -> None:
+async def nothing_is_left(running: Running, sandbox: Path) -> None:
     """Only the data folder holds files, and none of them is temporary."""
     end = time.monotonic() + 60
-    while left := leftovers(sandbox):
+    while left := leftovers(sandbox) + nameless(running):
         assert time.monotonic() < end, left
         await asyncio.sleep(0.2)
+
+
+def nameless(running: Running) -> list[Path]:
+    """Files without a name that the process still holds."""
+    held = []
+    for link in Path(f"/proc/{running.process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # just closed
+            if str(link.readlink()).endswith("(deleted)"):
+                held.append(link.readlink())
+    return held
 
 
 def leftovers(sandbox: Path) -> list[Path]:
@@ -245,3 +257,38 @@ def leftovers(sandbox: Path) -> list[Path]:
     assert top <= {"index", "blobs", "journal", "secrets"}
     staged = (data / "dicom/blobs/.tmp").glob("*/*")
     return outside + [path for path in staged if path.name != "lock"]
+
+
+async def test_clients_that_read_slowly_hold_no_memory(
+    sandbox: Running, tmp_path: Path
+) -> None:
+    """Eight answers of 37 MB that nobody fetches; they used to take 400 MB."""
+    port = sandbox.port
+    await healthy(port)
+    content = hostile.image_bomb(RLELossless, 3_500, "RGB")
+    async with connected(port) as connection:
+        answer = await connection.request(
+            "POST", "/v2/studies", STOW_HEADERS, stow_body([content])
+        )
+    ((study, series, sop),) = let_in(answer)
+    place = f"/v2/studies/{study}/series/{series}/instances/{sop}"
+    explicit = "transfer-syntax=1.2.840.10008.1.2.1"
+    asked = (
+        (f"{place}/frames/1", f"application/octet-stream; {explicit}"),
+        (place, f"application/dicom; {explicit}"),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        for path, accept in asked * 4:
+            slow = await stack.enter_async_context(connected(port))
+            slow.writer.write(head("GET", path, {"Accept": accept}, None))
+            status = await slow.reader.readuntil(b"\r\n")
+            assert b" 200 " in status
+        async with connected(port) as connection:
+            answer = await connection.request(
+                "GET", f"{place}/rendered", {"Accept": "image/jpeg"}
+            )
+            assert answer.status == 200
+        peak = peak_bytes(sandbox)
+    print(f"peak {peak / 1e6:.0f} MB")
+    assert peak < MAX_BYTES
+    await nothing_is_left(sandbox, tmp_path)
