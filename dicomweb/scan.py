@@ -231,6 +231,10 @@ class _Visits:
         bounds = iter(self._bounds)
         return zip(self._keys, self._names, bounds, bounds, strict=True)
 
+    def cut(self, count: int) -> None:
+        """Forgets all after the first `count`."""
+        del self._keys[count:], self._names[count:], self._bounds[2 * count :]
+
     def take(self, visits: list[Visit]) -> None:
         """Moves the visits here; the list is empty then."""
         self._keys += [visit[0] for visit in visits]
@@ -534,11 +538,12 @@ class _Scanner:
 
     def _sequence_if_any(self, level: _Level, key: str, start: int, stop: int) -> None:
         """Read items out of a value that the file calls UN; else it stays bytes."""
-        bulk, visits = len(self.bulk), len(self.nested_visits)
+        bulk, visits = len(self.bulk), self._nested()
         try:
             self._sequence(level, key, start, stop)
         except (MalformedInstance, struct.error):
-            del self.bulk[bulk:], self.nested_visits[visits:]
+            del self.bulk[bulk:]
+            self._forget(visits)
             self._visits(level).append((key, "UN", start, stop))
             self._add_bulk(level, key, "UN", start, stop)
 
@@ -592,6 +597,11 @@ class _Scanner:
     def _nested(self) -> int:
         """How many elements were met in items so far."""
         return len(self.packed_visits) + len(self.nested_visits)
+
+    def _forget(self, count: int) -> None:
+        """Keeps only the first `count` elements that were met in items."""
+        self.packed_visits.cut(count)
+        del self.nested_visits[count - len(self.packed_visits) :]
 
     def _pack(self, items: list[dict[str, Json] | orjson.Fragment], first: int) -> None:
         """Replaces the items from the first one on by their text."""

@@ -525,7 +525,7 @@ def test_an_unknown_value_that_is_no_sequence_although_it_should_be_stays_bytes(
         "00081250": {"vr": "UN", "BulkDataURI": "00081250"},
     }
     assert [bulk.length for bulk in found.bulk] == [len(whole) + 7, 3]
-    assert found.nested_visits == []
+    assert list(found.nested_visits) == []
 
 
 def test_a_vr_that_nobody_knows_and_an_implicit_stray_are_stepped_over() -> None:
@@ -790,3 +790,18 @@ def test_too_many_values_that_wait_for_pixel_representation_are_refused(
     assert scan.scan(file(90)).elements
     with pytest.raises(MalformedInstance, match="more than 100"):
         scan.scan(file(110))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_what_turns_out_to_be_no_sequence_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    item = implicit(ITEM, explicit(0x00081150, b"UI", b"1.2\0"))
+    whole = implicit(ITEM, implicit(0x00080100, b"1234")) * 10
+    body = explicit(0x00081110, b"SQ", item) + explicit(
+        0x00081140, b"UN", whole + b"garbage"
+    )
+    monkeypatch.setattr(scan, "_PACKED_ELEMENTS", limit)
+    found = scan.scan(part10_file(body))
+    assert found.elements["00081140"] == {"vr": "UN", "BulkDataURI": "00081140"}
+    assert [visit[0] for visit in found.nested_visits] == ["00081150"]
