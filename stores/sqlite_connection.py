@@ -22,6 +22,7 @@ MAPPED_BYTES = 256 << 20
 LOG_BYTES = 64 << 20
 FILE_NAME = "index.db"
 LOCK_NAME = "index.lock"
+CHECKPOINT_LOCK_NAME = "checkpoint.lock"
 
 LAYOUTS = {spec.name: layout_of(spec) for spec in CONTAINERS}
 

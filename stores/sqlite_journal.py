@@ -17,8 +17,10 @@ import orjson
 from dicomweb.errors import StoreUnavailable
 from stores.errors import StoreFormatError
 from stores.ports import JournalRow
+from stores.sqlite_connection import WriterLock
 
 FILE_NAME: Final = "journal.db"
+LOCK_NAME: Final = "journal.lock"
 APPLICATION_ID: Final = 0x44434A4C
 JOURNAL_FORMAT: Final = 1
 BUSY_SECONDS: Final = 10.0
@@ -40,11 +42,19 @@ class SqliteJournal:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        # SQLite checkpoints as it commits; see `sqlite_writer.Checkpointer` for what
+        # may happen when two processes do so at once.
+        self._turn = WriterLock(folder / LOCK_NAME)
         path = folder / FILE_NAME
         try:
-            self._connection = _open(path, survives_power_loss=survives_power_loss)
+            with self._turn.held():
+                self._connection = _open(path, survives_power_loss=survives_power_loss)
         except sqlite3.OperationalError as error:
+            self._turn.close()
             raise StoreUnavailable(_NOT_AVAILABLE, retry_after_seconds=2) from error
+        except StoreFormatError:
+            self._turn.close()
+            raise
 
     async def put(self, kind: str, rows: Sequence[JournalRow]) -> None:
         """Writes the rows in one transaction."""
@@ -110,12 +120,13 @@ class SqliteJournal:
         """As `close`, in a thread or where nothing waits."""
         with self._lock:
             self._connection.close()
+            self._turn.close()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What the work gives; it has the connection for itself, in a thread."""
 
         def locked() -> T:
-            with self._lock:
+            with self._lock, self._turn.held():
                 return work(self._connection)
 
         try:

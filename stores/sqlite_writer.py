@@ -25,6 +25,7 @@ from stores.errors import disk_unavailable, index_unavailable
 from stores.ports import BatchResult
 from stores.sqlite_batch import Batch, apply, purge_expired
 from stores.sqlite_connection import (
+    CHECKPOINT_LOCK_NAME,
     FILE_NAME,
     LAYOUTS,
     LOCK_NAME,
@@ -218,10 +219,18 @@ def _settle(jobs: Sequence[_Job]) -> None:
 
 
 class Checkpointer:
-    """Moves the write-ahead log into the database before it grows large."""
+    """Moves the write-ahead log into the database before it grows large.
+
+    SQLite before 3.51.3 loses pages when a checkpoint starts where the one before had
+    left nothing to copy, and at that moment a commit begins the log anew (the WAL-reset
+    bug, https://sqlite.org/wal.html). So checkpoints of all processes take turns, and
+    one that does not keep the writers out starts only while there is something to copy:
+    then nobody can begin the log anew until it is done.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._lock = WriterLock(folder / LOCK_NAME)  # of its own: locks are per file
+        self._turn = WriterLock(folder / CHECKPOINT_LOCK_NAME)
         self._connection = connect(folder / FILE_NAME, cache_kib=READ_CACHE_KIB)
         self._connection.execute("SELECT count(*) FROM layouts").fetchone()
         self._wal_index = os.open(
@@ -247,6 +256,7 @@ class Checkpointer:
         self._thread.join()
         self._log.close()
         self._lock.close()
+        self._turn.close()
         self._connection.close()
 
     def let_go(self) -> None:
@@ -277,12 +287,17 @@ class Checkpointer:
     def _checkpoint(self) -> None:
         if self._log.is_doubtful:
             self._log.sync()
-        for _ in range(CHECKPOINT_ROUNDS):
-            self._copy()
-            if not FINISH_PAGES < self._pages_to_copy() < URGENT_PAGES:
-                break
-        with self._lock.held():
-            self._copy()
+        with self._turn.held_if_free() as free:
+            if not free:
+                return  # another process is at it
+            for _ in range(CHECKPOINT_ROUNDS):
+                if self._pages_to_copy() <= FINISH_PAGES:
+                    break
+                self._copy()
+                if self._pages_to_copy() >= URGENT_PAGES:
+                    break
+            with self._lock.held():
+                self._copy()
 
     def _copy(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,14 +109,29 @@ print(json.dumps(rows))
     not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc"
 )
 def test_work_on_a_frame_takes_no_more_memory_than_was_told() -> None:
+    over: set[tuple[str, ...]] | None = None
+    for _ in range(3):  # what an earlier row gave back late is counted now and then
+        rows = _measured_rows()
+        assert len(rows) > 60
+        assert sum(row[4] for row in rows) > 0.5 * sum(row[5] for row in rows)
+        found = {tuple(map(str, row[:4])) for row in rows if _is_over(row)}
+        over = found if over is None else over & found
+        if not over:
+            return
+    pytest.fail(str(over))
+
+
+def _is_over(row: list[Any]) -> bool:
+    taken, told = row[4:]
+    return bool(taken > told + SLACK_BYTES)
+
+
+def _measured_rows() -> list[list[Any]]:
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(ROOT)],
         capture_output=True,
         text=True,
         check=True,
     )
-    rows = json.loads(ended.stdout)
-    assert len(rows) > 60
-    over = [row for row in rows if row[4] > row[5] + SLACK_BYTES]
-    assert over == []
-    assert sum(row[4] for row in rows) > 0.5 * sum(row[5] for row in rows)
+    rows: list[list[Any]] = json.loads(ended.stdout)
+    return rows

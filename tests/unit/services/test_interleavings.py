@@ -439,7 +439,7 @@ async def test_a_part_that_is_given_up_while_it_is_written_reaches_no_other_file
     for n in range(20):
         assert (tmp_path / str(n)).read_bytes() == b""
     assert one.spool._free == spool.MEMORY_BYTES
-    assert list(one.spool._folder.glob("part-*")) == []
+    assert list(one.spool.folder.glob("part-*")) == []
 
 
 async def test_a_part_that_is_given_up_while_it_is_read_leaves_nothing(
@@ -471,7 +471,7 @@ async def test_a_part_that_is_given_up_while_it_is_read_leaves_nothing(
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await request
-    assert list(one.spool._folder.glob("part-*")) == []
+    assert list(one.spool.folder.glob("part-*")) == []
 
 
 async def test_who_is_cancelled_takes_no_other_writer_of_the_study_along(

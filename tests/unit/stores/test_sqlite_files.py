@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,13 @@ from dicomweb.errors import StoreUnavailable
 from stores.containers import CATALOG, DATA_FORMAT, DICOM
 from stores.errors import StoreFormatError
 from stores.ports import Committed, Create, Equals, Order, Patch, Query, Upsert
-from stores.sqlite_connection import FILE_NAME, LAYOUTS
+from stores.sqlite_connection import (
+    CHECKPOINT_LOCK_NAME,
+    FILE_NAME,
+    LAYOUTS,
+    LOCK_NAME,
+    WriterLock,
+)
 from stores.sqlite_documents import SqliteDocuments
 from stores.sqlite_writer import PURGE_INTERVAL_SECONDS
 
@@ -351,6 +357,45 @@ async def test_the_log_is_moved_into_the_database_before_it_grows_large(
     await documents.close()
 
 
+async def test_checkpoints_of_two_processes_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = SqliteDocuments(tmp_path)
+    checkpointer, copied = documents._writer._checkpointer, []
+    monkeypatch.setattr(checkpointer, "_copy", lambda: copied.append("copied"))
+    other = WriterLock(tmp_path / CHECKPOINT_LOCK_NAME)
+    with other.held():
+        checkpointer._checkpoint()
+    assert copied == []
+    checkpointer._checkpoint()
+    assert copied
+    other.close()
+    await documents.close()
+
+
+async def test_without_the_writers_lock_no_checkpoint_starts_on_a_log_that_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = SqliteDocuments(tmp_path)
+    await documents.batch(DICOM, "p", [Create({"id": "i"})])
+    checkpointer, held = documents._writer._checkpointer, []
+    lock = WriterLock(tmp_path / LOCK_NAME)
+
+    def copy() -> None:
+        with lock.held_if_free() as free:
+            held.append((checkpointer._pages_to_copy(), free))
+
+    monkeypatch.setattr(checkpointer, "_copy", copy)
+    for pages, wanted in ((5, [(5, False)]), (500, [(500, True)] * 3 + [(500, False)])):
+        held.clear()
+        monkeypatch.setattr(checkpointer, "_pages_to_copy", lambda pages=pages: pages)
+        checkpointer._checkpoint()
+        assert held == wanted
+    lock.close()
+    monkeypatch.undo()
+    await documents.close()
+
+
 def test_a_killed_writer_leaves_whole_batches_and_all_that_it_acknowledged(
     tmp_path: Path,
 ) -> None:
@@ -408,4 +453,6 @@ def four_writers(folder: Path) -> tuple[list[int], list[float]]:
         _, done, worst = output.splitlines()[-1].split()
         counts.append(int(done))
         longest.append(float(worst))
+    with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+        assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
     return counts, longest
