@@ -674,4 +674,6 @@ async def test_stores_that_fail_make_no_findings_and_lose_nothing(tmp_path, seed
         assert await here.content("1.2.3") == before
         assert set(await names(runtime)) >= blobs | {frames}
         assert len(await here.search(Resource.ALL_INSTANCES)) == 6
+        # A hash that could not be recorded then is now.
+        assert nonzero(await scrub(runtime)).keys() <= {"unhashed"}
         assert nonzero(await scrub(runtime)) == {}

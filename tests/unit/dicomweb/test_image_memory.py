@@ -96,7 +96,7 @@ for uid in ENCODERS:
                           ("PALETTE COLOR", 8)):
         if bits == 16 and uid.endswith(".50") or meaning[0] == "P" and uid.endswith(".90"):
             continue
-        for round in range(2 if not rows else 1):  # the first one imports much
+        for SIDE in (16, 1200):  # the small one imports what there is to import
             found = list(cases(uid, meaning, bits))
         rows += [(uid, meaning, bits, what, taken + len(frame), told)
                  for what, taken, told, frame in found]
