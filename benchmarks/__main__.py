@@ -61,7 +61,7 @@ class Report:
     peer: str | None
     gate_needs_peer: bool = False
     lines: list[Line] = field(default_factory=list)
-    growth: list[tuple[str, list[tuple[int, Measure]]]] = field(default_factory=list)
+    growth: list[tuple[Row, list[tuple[int, Measure]]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -86,11 +86,13 @@ class Report:
         ]
         if self.gate_needs_peer and self.peer is None:
             found.append("Orthanc is not installed, so nothing was compared with it")
-        for name, sizes in self.growth:
+        for row, sizes in self.growth:
             first, last = sizes[0], sizes[-1]
+            if row.is_broad:
+                continue
             if last[1].p95_ms > max(first[1].p95_ms, 1.0) * GROWTH:
                 found.append(
-                    f"{name}: p95 {first[1].p95_ms:.1f} ms at {first[0]:,} studies,"
+                    f"{row.name}: p95 {first[1].p95_ms:.1f} ms at {first[0]:,} studies,"
                     f" {last[1].p95_ms:.1f} ms at {last[0]:,}"
                 )
         return found
@@ -197,7 +199,7 @@ def _search(
     sizes: list[int],
 ) -> None:
     """Searches at each size; the peer is compared at the sizes up to 10,000."""
-    growth: dict[str, list[tuple[int, Measure]]] = {}
+    growth: dict[str, tuple[Row, list[tuple[int, Measure]]]] = {}
     start = 0
     for size in sizes:
         compared = peer if size <= 10_000 else None
@@ -209,9 +211,10 @@ def _search(
         for row in (*rows.search_rows(), rows.deep_page_row(own, size)):
             at_size = replace(row, name=f"{row.name}, {size:,} studies")
             _measure(report, at_size, own, compared)
-            growth.setdefault(row.name, []).append((size, report.lines[-1].ours))
+            _, measures = growth.setdefault(row.name, (row, []))
+            measures.append((size, report.lines[-1].ours))
     if len(sizes) > 1:
-        report.growth = list(growth.items())
+        report.growth = list(growth.values())
 
 
 def _markdown(report: Report, arguments: argparse.Namespace) -> str:
@@ -263,16 +266,17 @@ def _remark(peer: Measure | None) -> str:
     return f"the peer failed {peer.failed} times" if peer and peer.failed else ""
 
 
-def _growth_table(growth: list[tuple[str, list[tuple[int, Measure]]]]) -> list[str]:
+def _growth_table(growth: list[tuple[Row, list[tuple[int, Measure]]]]) -> list[str]:
     """p95 of each search by the number of studies."""
     if not growth:
         return []
     sizes = [size for size, _ in growth[0][1]]
     head = " | ".join(f"{size:,} studies" for size in sizes)
     lines = ["", f"| p95 in ms at | {head} |", "|---|" + "---|" * len(sizes)]
-    for name, measures in growth:
+    for row, measures in growth:
         cells = " | ".join(f"{measure.p95_ms:.1f}" for _, measure in measures)
-        lines.append(f"| {name} | {cells} |")
+        remark = " (broad: not judged)" if row.is_broad else ""
+        lines.append(f"| {row.name}{remark} | {cells} |")
     return lines
 
 
