@@ -21,6 +21,7 @@ from benchmarks.servers import Server
 
 BUDGET_SLACK = 1.5
 GROWTH = 1.5
+RUNS = 3
 SIZES = "1000,10000"
 GATE_SIZES = "1000,10000,100000"
 
@@ -183,12 +184,19 @@ def _run(
 
 
 def _measure(report: Report, row: Row, own: Server, peer: Server | None) -> None:
-    line = Line(row, row.load(own))
+    line = Line(row, _best(row, own))
     if peer is not None and row.beats_peer:
-        line.peer = row.load(peer)
+        line.peer = _best(row, peer)
     report.lines.append(line)
     ratio = "" if line.ratio is None else f"  ratio {line.ratio:.2f}"
     print(f"{row.name}: {line.ours.cpu_ms:.2f} ms CPU{ratio}", file=sys.stderr)
+
+
+def _best(row: Row, server: Server) -> Measure:
+    """The run that needed least CPU: what else the machine does only adds to it."""
+    runs = [row.load(server) for _ in range(RUNS)]
+    best = min(runs, key=lambda run: (run.failed, run.cpu_ms))
+    return replace(best, p95_ms=min(run.p95_ms for run in runs))
 
 
 def _search(
@@ -229,7 +237,8 @@ def _markdown(report: Report, arguments: argparse.Namespace) -> str:
         ),
         (
             "CPU is that of the server's processes per operation; times are those of a"
-            " client on the same machine."
+            f" client on the same machine. Of {RUNS} runs of a load, on both servers,"
+            " the one with the least CPU and the lowest p95 are shown."
         ),
         (
             f"By the peer's figures this machine is {report.slowness:.2f} times slower"

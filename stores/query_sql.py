@@ -6,7 +6,7 @@ our own table and column names only.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stores.ports import (
@@ -49,11 +49,13 @@ class Seek:
     Attributes:
         where: SQL on the columns p, s, v, o of the index.
         ordered: The rows come in the natural order by themselves.
+        single: No document has two such rows.
     """
 
     where: str
     parameters: Parameters
     ordered: bool = False
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def seek_of(layout: Layout, shape: Shape, condition: Condition) -> Seek | None:
             for part in conditions:
                 seek = seek_of(layout, shape, part)
                 if seek is not None:
-                    return Seek(seek.where, seek.parameters)
+                    return replace(seek, ordered=False)
             return None
         case _:
             return _simple(layout, shape, condition)
@@ -289,12 +291,12 @@ def _rows_at(shape: Shape, text: str, value: Seek) -> Seek:
         parts.append(value)
     if shape.bounds.where:
         parts.append(shape.bounds)
-    return _joined(parts)
+    return replace(_joined(parts), single=not text.endswith(ELEMENTS))
 
 
 def _point(shape: Shape, text: str, value: Scalar) -> Seek:
     found = _rows_at(shape, text, Seek("v = ?", (stored_value(value),)))
-    return Seek(found.where, found.parameters, ordered=shape.scope_fixed)
+    return replace(found, ordered=shape.scope_fixed)
 
 
 def everything(shape: Shape) -> Seek:
@@ -353,7 +355,8 @@ def rows_statement(
             f"SELECT {columns} FROM {index} AS i {joined} WHERE {where}{order}",  # noqa: S608
             parameters,
         )
-    rows = f"SELECT DISTINCT s, o, n FROM {index} AS i WHERE {where}{order} LIMIT -1"  # noqa: S608
+    distinct = "" if seek.single else "DISTINCT"
+    rows = f"SELECT {distinct} s, o, n FROM {index} AS i WHERE {where}{order} LIMIT -1"  # noqa: S608
     return f"SELECT {columns} FROM ({rows}) AS i {joined}", parameters  # noqa: S608
 
 
