@@ -1,4 +1,4 @@
-"""Words of big endian values, however the store cuts what it reads."""
+"""Where binary values lie, and words of big endian ones, however they are cut."""
 
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomweb.scan import BulkElement
 from services import bulk_data
+from services import documents as doc
 from services.bulk_data import BulkData
 
 FILE = bytes(range(256))
@@ -48,3 +50,16 @@ async def test_any_range_of_it_is_that_of_the_turned_value(words, lengths, first
     bulk = BulkData(file, START, SIZE, "etag", words)
     chunks = [bytes(c) async for c in bulk_data.read(runtime, bulk, first, length)]
     assert b"".join(chunks) == turned[first : first + length]
+
+
+def test_where_binary_values_lie_is_read_as_it_was_ever_written():
+    wanted = [
+        BulkElement("7FE00010", "OW", 132, 8),
+        BulkElement("00081140/0/00880200", "OB", 7, 2),
+    ]
+    text = doc.bulk_text(wanted)
+    lists = [[b.path, b.vr, b.offset, b.length] for b in wanted]
+    for value in (text, lists):
+        assert list(doc.bulk_of({"b": value})) == wanted
+    assert list(doc.bulk_of({"b": doc.bulk_text([])})) == []
+    assert list(doc.bulk_of({})) == []
