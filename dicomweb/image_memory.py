@@ -19,6 +19,8 @@ _JPEG_2000 = frozenset(
 _JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{kind}" for kind in (80, 81))
 _OPENJPEG_BYTES = 4
 """Of a sample, whatever its depth."""
+_OPENJPEG_OWN_BYTES = 3_000_000
+"""While it decodes, whatever the frame."""
 _STRIP_BYTES = 20_000_000
 """While values become bytes to show, see `display`."""
 _STRIP_FACTOR = 80
@@ -85,7 +87,8 @@ def _decoding(image: PixelDescription, source_uid: str, frame_bytes: int) -> int
     decoded = image.decoded_bytes
     if source_uid in _JPEG_2000:
         samples = _samples(image)
-        return decoded + frame_bytes + samples * _OPENJPEG_BYTES + samples // 4
+        work = samples * _OPENJPEG_BYTES + samples // 4 + _OPENJPEG_OWN_BYTES
+        return decoded + frame_bytes + work
     if source_uid == _RLE:
         return decoded + frame_bytes // 2 + 2 * image.rows * image.columns
     if source_uid == _DEFLATED_FRAMES or "_422" in _meaning(image):
