@@ -749,6 +749,7 @@ def test_a_sequence_that_is_kept_as_text_says_the_same(
     assert found.bulk == expected.bulk
 
 
+@pytest.mark.slow
 def test_many_items_take_little_memory() -> None:
     element = explicit(0x00080100, b"SH", b"A ")
     items = implicit(ITEM, element) * 60_000

@@ -55,6 +55,7 @@ async def test_the_end_of_a_lost_lease_leaves_the_new_holders(runtime):
             assert not third
 
 
+@pytest.mark.slow
 async def test_a_held_lease_is_waited_for_and_outlasts_its_duration(
     runtime, monkeypatch
 ):

@@ -74,6 +74,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", SURVIVABLE)
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_fault_at_any_call_leaves_a_whole_store(
